@@ -1,0 +1,1 @@
+"""What the connector says about itself: health for machines, status for people."""

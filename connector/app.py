@@ -1,0 +1,221 @@
+"""The composition root: builds settings, store, client, listeners and tasks from one settings file.
+
+    public listener    webhooks -> inbox                 tasks   reader, worker, pass, settings watch
+    admin listener     health, status
+
+Nothing is made at import time. `running` is the whole connector as an async context manager; `main` runs it until a
+signal comes. On the way out the listeners stop first, then what was accepted is stored, then calls in flight end
+and are recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from aiohttp import web
+
+from connector import errors, log, problem, settings_file
+from connector.admin import access, health, status
+from connector.inbound.reader import Reader
+from connector.inbound.webhooks import MAX_BODY_BYTES, PATH, Appender, Receiver
+from connector.outbound.loops import Outbound
+from connector.settings import Settings
+from connector.store import database, migrate
+from connector.store.database import Database
+
+_PAUSE_AFTER_FAILURE = 5.0
+_SHUTDOWN_SECONDS = 15.0
+
+_log = log.get("connector")
+
+
+def now() -> datetime:
+    """The clock of everything in this process that isn't told the time."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class Current:
+    """The settings in force, and why a newer edit isn't."""
+
+    settings: Settings
+    refused: errors.Misconfigured | None = None
+    edited: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def get(self) -> Settings:
+        return self.settings
+
+
+def open_store(settings: Settings, *, make: bool = False) -> Database:
+    """The store, at this version's schema. `make` builds a missing one; an older one is refused (StoreBehind)."""
+    db = Database(settings.store.url.get_secret_value())
+    try:
+        if make and (db.dialect != "sqlite" or not Path(db.url.database or "").exists()):
+            with errors_as_failed():
+                found = db.read(migrate.current) if db.dialect != "sqlite" else None
+                if found is None:
+                    migrate.upgrade(db)
+        migrate.require_current(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+@contextlib.contextmanager
+def errors_as_failed() -> Any:
+    """A store that can't be reached is a sentence, not a traceback."""
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        raise errors.Failed(f"the store can't be reached: {str(error.orig).splitlines()[0]}") from error
+
+
+@dataclass
+class Running:
+    """A connector that runs: where it listens, and its parts for whoever shares the process."""
+
+    db: Database
+    current: Current
+    public_url: str
+    admin_url: str
+    reader: Reader
+    receiver: Receiver
+
+
+@asynccontextmanager
+async def running(path: Path, settings: Settings) -> AsyncIterator[Running]:
+    """The whole connector, from the file at `path` that says `settings`; the store is made when there is none."""
+    with database.only_one(settings.store.url.get_secret_value()):
+        db = open_store(settings, make=True)
+        try:
+            async with _serving(path, settings, db) as connector:
+                yield connector
+        finally:
+            db.close()
+
+
+async def main(path: Path, settings: Settings) -> None:
+    """Runs until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    async with running(path, settings) as connector:
+        _log.info("listening", webhooks=connector.public_url + PATH, admin=connector.admin_url)
+        await stop.wait()
+        _log.info("stopping")
+
+
+@asynccontextmanager
+async def _serving(path: Path, settings: Settings, db: Database) -> AsyncIterator[Running]:
+    current = Current(settings)
+    reader = Reader(db, current.get, now)
+    appender = Appender(db, reader.wake)
+    receiver = Receiver(current.get, appender, now)
+    outbound = Outbound(db, current.get, current.edited, now)
+    stopping = asyncio.Event()
+
+    def not_ready() -> str | None:
+        if stopping.is_set():
+            return "stopping"
+        silent = (now() - outbound.alive_at).total_seconds()
+        return "worker_stuck" if silent > 120 + settings.sync.latency.total_seconds() else None
+
+    probes = [web.get("/healthz", health.alive), web.get("/readyz", health.ready(db, not_ready))]
+    public = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[problem.middleware])
+    public.add_routes([web.post(PATH, receiver.handle), *probes])
+    admin = web.Application(
+        middlewares=[problem.middleware, access.token_required(settings.admin.token.get_secret_value())]
+    )
+    admin.add_routes([*probes, web.get("/status", _status(db, current, receiver))])
+
+    async with contextlib.AsyncExitStack() as stack:
+        tasks = [
+            _kept("reader", reader.run),
+            _kept("worker", outbound.work),
+            _kept("pass", outbound.passes),
+            _kept("settings", lambda: _watch(path, current, stopping)),
+        ]
+        started = [asyncio.create_task(task) for task in tasks]
+        stack.push_async_callback(_finish, outbound, stopping, started, appender)
+        public_url = await stack.enter_async_context(_listening(public, settings.server.host, settings.server.port))
+        admin_url = await stack.enter_async_context(_listening(admin, settings.admin.host, settings.admin.port))
+        yield Running(db, current, public_url, admin_url, reader, receiver)
+        stopping.set()
+
+
+async def _finish(
+    outbound: Outbound, stopping: asyncio.Event, tasks: list[asyncio.Task[None]], appender: Appender
+) -> None:
+    """The listeners are closed by now: store what they took, let the calls in flight end, then stop the rest."""
+    stopping.set()
+    outbound.stop()
+    await appender.drain()
+    reader, *ending = tasks
+    reader.cancel()
+    await asyncio.wait(ending, timeout=_SHUTDOWN_SECONDS)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _kept(name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Begins again after a failure: a fault in one direction must not stop the other."""
+    while True:
+        try:
+            return await run()
+        except Exception as error:  # noqa: BLE001 - logged by type, and tried again; receiving goes on meanwhile
+            _log.error("task_failed", task=name, error=type(error).__name__, exc_info=error)
+            await asyncio.sleep(_PAUSE_AFTER_FAILURE)
+
+
+async def _watch(path: Path, current: Current, stopping: asyncio.Event) -> None:
+    """A valid edit takes effect between units of work; a broken one is shown, and the settings in force stay."""
+    async for read in settings_file.watch(path, stopping):
+        if isinstance(read, errors.Misconfigured):
+            current.refused = read
+            _log.error("settings_refused", reason="invalid", faults=[str(fault) for fault in read.faults] or str(read))
+            continue
+        restart = settings_file.restart_needed(current.settings, read)
+        current.settings, current.refused = read, None
+        current.edited.set()
+        log.configure(read.log.level, read.log.format, personal_data=read.log.personal_data)
+        _log.info("settings_applied", hash=read.sent_hash(), needs_restart=list(restart))
+
+
+def _status(db: Database, current: Current, receiver: Receiver) -> Callable[[web.Request], Any]:
+    async def handle(_request: web.Request) -> web.Response:
+        found = await db.run_read(status.collect, current.settings, now())
+        if current.refused is not None:
+            found["settings"] |= {"state": "edit_refused", "reason": str(current.refused)}
+        found["refused_webhooks"] = {"count": receiver.refused_signatures, "last_at": receiver.last_refused_at}
+        return web.Response(body=msgspec.json.encode(found), content_type="application/json")
+
+    return handle
+
+
+@asynccontextmanager
+async def _listening(application: web.Application, host: str, port: int) -> AsyncIterator[str]:
+    """Serves the application; yields its URL, with the port that the system chose when `port` is 0."""
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise errors.Failed(f"can't listen on {host}:{port}: {error.strerror}") from error
+        bound = runner.addresses[0][1]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,337 @@
+"""The command line. Exit status: 0 done, 1 failed, 2 settings or usage, 3 held by the guard.
+
+Every command takes `--settings FILE`, before or after its name. What is the user's to mend is a message on stderr,
+never a traceback. Results go to stdout, progress and remarks to stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+import typer
+from rich.console import Console
+
+import connector
+from connector import app, errors, log, settings_file
+from connector.admin import status as status_of
+from connector.commands import approve as approving
+from connector.commands import check as checking
+from connector.commands import import_files, sandbox_server, status_text
+from connector.commands import sync as syncing
+from connector.commands.demo import demo as run_demo
+from connector.inbound.reader import Reader
+from connector.settings import Settings
+from connector.store import export as exporting
+from connector.store import migrate as migrating
+from connector.store.database import Database
+
+T = TypeVar("T")
+
+DEFAULT_SETTINGS = "settings.toml"
+
+cli = typer.Typer(
+    name="connector",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+out = Console(highlight=False, soft_wrap=True, markup=False)
+remarks = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--settings", metavar="FILE", help="The settings file [settings.toml, or CONNECTOR_SETTINGS]."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Exported(StrEnum):
+    """What `export` prints."""
+
+    users = "users"
+    events = "events"
+    people = "people"
+    webhooks = "webhooks"
+    attempts = "attempts"
+
+
+class Imported(StrEnum):
+    """What `import` reads."""
+
+    users = "users"
+    events = "events"
+    messages = "messages"
+
+
+class Region(StrEnum):
+    """Where a workspace lives."""
+
+    us = "us"
+    eu = "eu"
+
+
+def main() -> None:
+    """The entry point."""
+    try:
+        cli()
+    except errors.Misconfigured as error:
+        remarks.print(str(error))
+        sys.exit(2)
+    except errors.ConnectorError as error:
+        remarks.print(str(error))
+        sys.exit(1)
+    except sa.exc.OperationalError as error:
+        remarks.print(f"the store failed: {str(error.orig).splitlines()[0]}")
+        sys.exit(1)
+    except BrokenPipeError:
+        # Whoever read our output has enough; the interpreter's own flush must not complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@cli.callback(invoke_without_command=True)
+def common(
+    context: typer.Context,
+    settings: SettingsFile = None,
+    version: Annotated[bool, typer.Option("--version", is_eager=True)] = False,
+) -> None:
+    """A self-hosted, bidirectional connector between a user-event store and Customer.io."""
+    if version:
+        out.print(connector.__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        out.print(context.get_help())
+        raise typer.Exit(2)
+    context.obj = settings
+
+
+@cli.command()
+def run(context: typer.Context, settings: SettingsFile = None) -> None:
+    """Server and worker in one process: the main job. Makes the store when there is none."""
+    path, loaded = _settings(context, settings)
+    log.configure(loaded.log.level, loaded.log.format, personal_data=loaded.log.personal_data)
+    _run_async(app.main(path, loaded))
+
+
+@cli.command()
+def sync(context: typer.Context, settings: SettingsFile = None, as_json: AsJson = False) -> None:
+    """Read what has arrived, make one full pass, and work until nothing is due. Exits 3 when something is held."""
+    _, loaded = _settings(context, settings)
+    with _store(loaded) as db:
+        summary = _run_async(syncing.sync(db, loaded, app.now, remarks))
+    _print(summary.as_json(), syncing.describe(summary), as_json)
+    raise typer.Exit(summary.exit_status)
+
+
+@cli.command(name="import")
+def import_(
+    context: typer.Context,
+    what: Imported,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…")],
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Users from CSV or JSONL files into the store. Exits 1 when rows were rejected; the others are stored."""
+    if what is not Imported.users:
+        raise errors.Misconfigured(f"`connector import {what}` is not in this version yet; `import users` is")
+    _, loaded = _settings(context, settings)
+    rejected = 0
+    with _store(loaded, make=True) as db:
+        for file in files:
+            summary = import_files.users(db, loaded, file, app.now, remarks)
+            rejected += summary.rejected.total()
+            _print(
+                {"file": str(file), **summary.results, "rejected": dict(summary.rejected)},
+                (f"{file}: {line}" for line in import_files.describe(summary)),
+                as_json,
+            )
+    raise typer.Exit(1 if rejected else 0)
+
+
+@cli.command(name="export")
+def export_(context: typer.Context, what: Exported, settings: SettingsFile = None, _json: AsJson = True) -> None:
+    """Users, events, people or webhooks as JSONL on stdout."""
+    if what is Exported.attempts:
+        raise errors.Misconfigured("`connector export attempts` is not in this version yet")
+    _, loaded = _settings(context, settings)
+    with _store(loaded) as db:
+        _run_async(_read_outstanding(db, loaded))
+        write = sys.stdout.buffer.write
+        for row in exporting.everything(db, what, loaded):
+            write(msgspec.json.encode(row) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+@cli.command()
+def check(
+    context: typer.Context,
+    new: Annotated[Path | None, typer.Argument(metavar="NEW", help="Another settings file to check.")] = None,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Settings, store, credentials, region, webhook URL, segments: a line each, with what to do. Exits 1 on a fault."""
+    path = new or _path(context, settings)
+    loaded = settings_file.load(path)
+    lines = [checking.Line("ok", "settings", f"{path} can be used"), *_run_async(checking.check(loaded))]
+    shown = (f"{line.level:<8} {line.about:<11} {line.message}" for line in lines)
+    _print([msgspec.to_builtins(line) for line in lines], shown, as_json)
+    raise typer.Exit(1 if any(line.level == "fault" for line in lines) else 0)
+
+
+@cli.command()
+def migrate(context: typer.Context, settings: SettingsFile = None, as_json: AsJson = False) -> None:
+    """Bring the store's schema up to this version; makes the store when there is none."""
+    _, loaded = _settings(context, settings)
+    db = Database(loaded.store.url.get_secret_value())
+    try:
+        with app.errors_as_failed():
+            before, after = migrating.upgrade(db)
+    finally:
+        db.close()
+    words = f"the store is at {after} already" if before == after else f"migrated from {before or 'nothing'} to {after}"
+    _print({"before": before, "after": after}, [words], as_json)
+
+
+@cli.command()
+def status(context: typer.Context, settings: SettingsFile = None, as_json: AsJson = False) -> None:
+    """The backlog, what is held, the last passes."""
+    _, loaded = _settings(context, settings)
+    now = app.now()
+    with _store(loaded) as db:
+        found = db.read(status_of.collect, loaded, now)
+    _print(found, status_text.describe(found, now), as_json)
+
+
+@cli.command()
+def approve(
+    context: typer.Context,
+    hash_: Annotated[str | None, typer.Argument(metavar="HASH", help="What to let go.")] = None,
+    first: Annotated[int | None, typer.Option(min=1, help="Only so many.")] = None,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what the guard holds; with a hash let it go."""
+    _, loaded = _settings(context, settings)
+    with _store(loaded) as db:
+        if hash_ is None:
+            holds = approving.listed(db)
+            _print(holds, approving.describe(holds), as_json)
+            return
+        released = approving.approve(db, loaded, hash_, first, app.now())
+    words = f"{released:,} let go; a running connector sends them now, else run `connector sync`"
+    _print({"released": released}, [words], as_json)
+
+
+@cli.command()
+def sandbox(
+    host: str = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any free one.")] = 9000,
+    region: Region = Region.us,
+    site_id: str = "sandbox-site",
+    api_key: str = "sandbox-key",
+    _settings_file: SettingsFile = None,
+) -> None:
+    """A local Customer.io: its Track API with its limits. Runs until Ctrl-C."""
+    serving = sandbox_server.serve(
+        host=host, port=port, site_id=site_id, api_key=api_key, region=region.value, console=remarks
+    )
+    _run_async(serving)
+
+
+@cli.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Exit when it's done, instead of staying up.")] = False,
+    _settings_file: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """The whole thing in one process, against a sandbox, with sample users; says what happened."""
+    log.configure("warning", "auto", personal_data=False)
+    raise typer.Exit(_run_async(run_demo(once=once, as_json=as_json, out=out, remarks=remarks)))
+
+
+NOT_YET = {
+    "init": "asks for the credentials and writes the settings",
+    "serve": "the server alone",
+    "work": "the worker alone",
+    "plan": "what the settings would do to the store",
+    "person": "one user's whole story",
+    "tail": "a line for each webhook, decision and call",
+    "segments": "sizes and members of segments",
+    "replay": "reads or sends again what was set aside",
+    "resend": "sends events again",
+    "erase": "erases a person",
+    "readmit": "takes an erased person back",
+    "settings": "the history of the settings",
+    "prove": "the crash test",
+}
+
+
+def _not_yet(name: str) -> Callable[[typer.Context], None]:
+    def command(_context: typer.Context) -> None:
+        raise errors.Misconfigured(f"`connector {name}` is not in this version yet")
+
+    return command
+
+
+for _name, _does in NOT_YET.items():
+    cli.command(
+        name=_name,
+        help=f"Not in this version yet: {_does}.",
+        hidden=True,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )(_not_yet(_name))
+
+
+def _path(context: typer.Context, given: Path | None) -> Path:
+    """The option after the command, else the one before it, else the environment, else the default."""
+    return given or context.obj or Path(os.environ.get("CONNECTOR_SETTINGS") or DEFAULT_SETTINGS)
+
+
+def _settings(context: typer.Context, given: Path | None) -> tuple[Path, Settings]:
+    path = _path(context, given)
+    loaded = settings_file.load(path)
+    log.configure("warning", loaded.log.format, personal_data=loaded.log.personal_data)
+    return path, loaded
+
+
+@contextmanager
+def _store(settings: Settings, *, make: bool = False) -> Iterator[Database]:
+    db = app.open_store(settings, make=make)
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+async def _read_outstanding(db: Database, settings: Settings) -> int:
+    return await Reader(db, lambda: settings, app.now).read_outstanding()
+
+
+def _print(data: Any, lines: Iterable[str], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(data) + b"\n")
+        sys.stdout.buffer.flush()
+        return
+    for line in lines:
+        out.print(line)
+
+
+def _run_async(coroutine: Coroutine[Any, Any, T]) -> T:
+    """On uvloop where it is installed: about a fifth more requests a second."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(coroutine)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(coroutine)

@@ -1,0 +1,2 @@
+async def demo(**_kw: object) -> int:
+    return 1

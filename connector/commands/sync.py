@@ -1,0 +1,128 @@
+"""`connector sync`: reads what has arrived, makes one full pass, and works until nothing is due now.
+
+Safe beside a running connector: what that one has in flight is waited for, not sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from connector import errors
+from connector.inbound.reader import Reader
+from connector.outbound import full_pass
+from connector.outbound.client import TrackClient
+from connector.outbound.worker import LEASE, Tally, Worker
+from connector.settings import Settings
+from connector.store import pending
+from connector.store.database import Database
+
+_LOOK_AGAIN = 0.2
+
+
+@dataclass
+class Summary:
+    """What one sync did. `waiting` users could not be delivered and are tried again later."""
+
+    read: int = 0
+    found: full_pass.Found = field(default_factory=full_pass.Found)
+    tally: Tally = field(default_factory=Tally)
+    waiting: int = 0
+
+    @property
+    def exit_status(self) -> int:
+        """0 all delivered, 1 something failed or waits, 3 held by the guard."""
+        if self.tally.failed or self.waiting:
+            return 1
+        return 3 if self.found.hold else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        hold = self.found.hold
+        return {
+            "read": self.read,
+            "created": self.tally.created,
+            "updated": self.tally.updated,
+            "calls": self.tally.calls,
+            "skipped": dict(self.tally.skipped + self.found.skipped),
+            "failed": dict(self.tally.failed),
+            "waiting": self.waiting,
+            "held": None
+            if hold is None
+            else {"hash": hold.hash, "what": hold.what, "count": hold.count, "reason": hold.reason},
+        }
+
+
+async def sync(
+    db: Database, settings: Settings, clock: Callable[[], datetime], console: Console | None = None
+) -> Summary:
+    """One sync of the whole store. Raises Misconfigured while there is nobody to send to."""
+    if not settings.customerio.site_id:
+        raise errors.Misconfigured("customerio.site_id is empty: put the workspace's site id and Track API key there")
+    summary = Summary()
+    summary.read = await Reader(db, lambda: settings, clock).read_outstanding()
+    summary.found = await _pass(db, settings, clock)
+    worker = Worker(db, clock)
+    with _bar(console) as progress:
+        backlog = await db.run_read(pending.counts, clock())
+        task = progress.add_task("users", total=backlog.due)
+        async with TrackClient(settings.customerio) as client:
+            while True:
+                summary.tally.add(await worker.work_off(settings, client, lambda users: progress.advance(task, users)))
+                left = await db.run_read(pending.counts, clock())
+                if client.paused_for > 0 or (left.due == 0 and left.leased == 0):
+                    break
+                # Someone else's claims: they end, or their leases run out and the users are ours.
+                await asyncio.sleep(_LOOK_AGAIN)
+    summary.waiting = left.due + left.waiting
+    return summary
+
+
+async def _pass(db: Database, settings: Settings, clock: Callable[[], datetime]) -> full_pass.Found:
+    """Our own pass, after the one that may be running."""
+    async with asyncio.timeout(20 * LEASE.total_seconds()):
+        while True:
+            found = await db.on_thread(lambda: full_pass.run(db, settings, clock))
+            if found is not None:
+                return found
+            await asyncio.sleep(_LOOK_AGAIN)
+
+
+def describe(summary: Summary) -> Iterator[str]:
+    """The summary in words, a line each."""
+    tally = summary.tally
+    if summary.read:
+        yield f"{summary.read:,} webhooks read"
+    calls = "1 call" if tally.calls == 1 else f"{tally.calls:,} calls"
+    yield f"{tally.created:,} created, {tally.updated:,} updated, in {calls}"
+    if skipped := tally.skipped + summary.found.skipped:
+        yield "skipped: " + ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
+    if tally.failed:
+        yield "failed: " + ", ".join(f"{count:,} {reason}" for reason, count in tally.failed.most_common())
+    if summary.waiting:
+        yield f"{summary.waiting:,} wait for another try"
+    if (hold := summary.found.hold) is not None:
+        yield (
+            f"HELD: {hold.count:,} users who were here before would be created, guard.max_creates is "
+            f"{hold.allowed:,} in 24 h. Nobody was created."
+        )
+        yield f"  let them go:       connector approve {hold.hash}"
+        yield f"  only some of them: connector approve {hold.hash} --first 100"
+
+
+def _bar(console: Console | None) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console or Console(stderr=True),
+        disable=console is None or not console.is_terminal,
+        transient=True,
+    )

@@ -1,0 +1,107 @@
+"""Turning a decision into operations of the Track API, as bytes.
+
+One identify has at most `max_attributes` attributes and stays under the vendor's 32 KB an operation, so a
+person with more becomes several parts: disjoint attributes, one `timestamp`, the opt-out in every part of a
+create. Operations are encoded once, sized as they will be sent, and joined
+(https://docs.customer.io/api/track/#tag/batch: a batch is under 500 KB).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from connector.core import mapping
+from connector.records import CustomerId, Decision
+
+MAX_OPERATION_BYTES = 32_000
+MAX_BATCH_BYTES = 499_000
+_ENVELOPE_BYTES = len(b'{"batch":[]}')
+
+
+@dataclass(frozen=True, slots=True)
+class Identify:
+    """One identify operation, or one part of one."""
+
+    customer_id: CustomerId
+    attributes: dict[str, Any]
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The encoded parts of one user's identify; they belong into one batch."""
+
+    user_id: str
+    parts: tuple[bytes, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes in a batch, a comma for each part included."""
+        return sum(len(part) + 1 for part in self.parts)
+
+
+def identifies(decision: Decision, max_attributes: int) -> list[Identify]:
+    """The parts of a create or update, in the order in which they have to be sent."""
+    if decision.customer_id is None:
+        raise ValueError(f"{decision.verb} ({decision.reason}) names no customer id")
+    in_all = {}
+    if decision.verb == "create" and mapping.OPT_OUT in decision.changes:
+        in_all = {mapping.OPT_OUT: decision.changes[mapping.OPT_OUT]}
+    rest = {name: value for name, value in decision.changes.items() if name not in in_all}
+    room = max(max_attributes - len(in_all), 1)
+    parts = [
+        Identify(decision.customer_id, {**in_all, **dict(chunk)}, decision.timestamp)
+        for chunk in _chunks(rest.items(), room)
+    ]
+    return parts or [Identify(decision.customer_id, in_all, decision.timestamp)]
+
+
+def operation(part: Identify) -> bytes:
+    """The part as an entry of a v2 batch."""
+    return msgspec.json.encode(
+        {
+            "type": "person",
+            "action": "identify",
+            "identifiers": {part.customer_id.kind: part.customer_id.value},
+            "timestamp": part.timestamp,
+            "attributes": part.attributes,
+        }
+    )
+
+
+def body(part: Identify) -> bytes:
+    """The part as the body of a v1 identify, whose order key is called `_timestamp`."""
+    return msgspec.json.encode({**part.attributes, "_timestamp": part.timestamp})
+
+
+def batches(works: Iterable[Work]) -> Iterator[list[Work]]:
+    """The works in the fewest calls that keep their order and the vendor's limit."""
+    batch: list[Work] = []
+    size = _ENVELOPE_BYTES
+    for work in works:
+        if batch and size + work.size > MAX_BATCH_BYTES:
+            yield batch
+            batch, size = [], _ENVELOPE_BYTES
+        batch.append(work)
+        size += work.size
+    if batch:
+        yield batch
+
+
+def _chunks(items: Iterable[tuple[str, Any]], most: int) -> Iterator[Sequence[tuple[str, Any]]]:
+    chunk: list[tuple[str, Any]] = []
+    size = 0
+    for name, value in items:
+        # A name and a value are at most 1,150 bytes; the quotes, escapes and identifiers stay inside the margin.
+        item_size = len(msgspec.json.encode({name: value}))
+        if chunk and (len(chunk) == most or size + item_size > MAX_OPERATION_BYTES - 1_500):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append((name, value))
+        size += item_size
+    if chunk:
+        yield chunk

@@ -1,0 +1,133 @@
+"""What Customer.io should have of a user: the customer id, and the attributes under the names they are sent by.
+
+Order of the attributes: email, created_at, the segments, then the picked ones as the settings list them. Empty
+values (null and "") are absent here; the diff turns an attribute that was sent and is absent now into a null.
+Limits are the vendor's, in bytes of UTF-8 (https://docs.customer.io/api/track/): over them, Customer.io refuses
+the whole call, so the one attribute is left out with its reason and the rest goes:
+
+    name_too_long       over 150 bytes
+    value_too_long      over 1,000 bytes (of its JSON, when it is no text)
+    segments_too_long   the segment names together are over 1,000 bytes
+    too_many            more than 300 attributes of one person
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from connector.core import times
+from connector.records import CustomerId, LeftOut, User
+from connector.settings import People, Pick, Settings
+
+MAX_NAME_BYTES = 150
+MAX_VALUE_BYTES = 1000
+MAX_ID_BYTES = 150
+MAX_ATTRIBUTES = 300
+OPT_OUT = "unsubscribed"
+
+
+def memberships(bits: str, settings: Settings) -> list[str]:
+    """The names of the segments whose bit is set, in the settings' order."""
+    return [name for name, bit in zip(settings.segments, bits, strict=True) if bit == "1"]
+
+
+def whitelisted(bits: str, settings: Settings) -> bool:
+    """True when the user is in a segment whose users are sent."""
+    return any(name in settings.people.segments for name in memberships(bits, settings))
+
+
+def customer_id_value(user: User, people: People) -> tuple[str, Any]:
+    """Which source of `people.customer_id` is the first with a value, and that value; ("", None) when none has."""
+    for source in people.customer_id:
+        value = _builtin(user, source) if source in _BUILTIN else _nested(user.attributes, source)
+        if value is not None:
+            return source, value
+    return "", None
+
+
+def customer_id(user: User, settings: Settings) -> CustomerId | str:
+    """The customer id of a user, or the reason why they can't have one: `no_customer_id`, `bad_customer_id`.
+
+    An id of `.` or `..` would be a path of another meaning, and in v1 an id that starts with `cio_` or looks
+    like an email address would be read as another kind of identifier.
+    """
+    source, value = customer_id_value(user, settings.people)
+    if value is None:
+        return "no_customer_id"
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return "bad_customer_id"
+    text = str(value)
+    if text.strip() == "" or text in {".", ".."} or len(text.encode()) > MAX_ID_BYTES:
+        return "bad_customer_id"
+    if source == "email":
+        return CustomerId("email", text.lower())
+    if settings.customerio.api == "single" and (text.startswith("cio_") or "@" in text):
+        return "bad_customer_id"
+    return CustomerId("id", text)
+
+
+def attributes(user: User, bits: str, settings: Settings) -> tuple[dict[str, Any], tuple[LeftOut, ...]]:
+    """What the person should have of us, in sending order, and what had to be left out."""
+    people = settings.people
+    wanted: dict[str, Any] = {}
+    left_out: list[LeftOut] = []
+    if user.email:
+        _put(wanted, left_out, "email", user.email)
+    if user.created_at is not None:
+        wanted["created_at"] = int(user.created_at.timestamp())
+    if people.segments_attribute:
+        names = memberships(bits, settings)
+        if sum(len(name.encode()) for name in names) > MAX_VALUE_BYTES:
+            left_out.append(
+                LeftOut(people.segments_attribute, "segments_too_long", "the segment names are over 1,000 bytes")
+            )
+        else:
+            wanted[people.segments_attribute] = names
+    zone = ZoneInfo(people.timezone)
+    for pick in people.attributes:
+        value = _builtin(user, pick.name) if pick.name in _BUILTIN else _nested(user.attributes, pick.name)
+        if value is not None and value != "":
+            _put(wanted, left_out, pick.sent_as, _dated(pick, value, zone))
+    return wanted, tuple(left_out)
+
+
+def _put(wanted: dict[str, Any], left_out: list[LeftOut], name: str, value: Any) -> None:
+    size = len(value.encode()) if isinstance(value, str) else len(msgspec.json.encode(value))
+    if len(name.encode()) > MAX_NAME_BYTES:
+        left_out.append(LeftOut(name, "name_too_long", f"the name is {len(name.encode())} bytes, 150 are allowed"))
+    elif size > MAX_VALUE_BYTES:
+        left_out.append(LeftOut(name, "value_too_long", f"the value is {size:,} bytes, 1,000 are allowed"))
+    elif len(wanted) >= MAX_ATTRIBUTES:
+        left_out.append(LeftOut(name, "too_many", "a person has at most 300 attributes"))
+    else:
+        wanted[name] = value
+
+
+def _dated(pick: Pick, value: Any, zone: ZoneInfo) -> Any:
+    """Customer.io's date conditions match unix seconds only, so what holds an ISO 8601 time becomes that."""
+    if not isinstance(value, str):
+        return value
+    named_so = pick.date or pick.name.endswith(("_at", "_date")) or pick.sent_as.endswith(("_at", "_date"))
+    if named_so or times.has_offset(value):
+        at = times.parse(value, zone)
+        return value if at is None else int(at.timestamp())
+    return value
+
+
+def _builtin(user: User, name: str) -> Any:
+    return getattr(user, name)
+
+
+_BUILTIN = frozenset({"id", "external_id", "email"})
+
+
+def _nested(attributes: Any, path: str) -> Any:
+    value = attributes
+    for part in path.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(part)
+    return value

@@ -1,0 +1,12 @@
+"""How new attributes of a user meet the ones they have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def attributes(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Top-level keys replace whole, None removes the key, keys that are not given stay."""
+    merged = {**before, **given}
+    return {name: value for name, value in merged.items() if value is not None}

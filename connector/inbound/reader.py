@@ -1,0 +1,209 @@
+"""The reader: turns raw webhooks into users, events and opt-outs, in arrival order.
+
+    inbox (new) -> core/normalize -> whose is it -> users, identifiers, events, opt-outs, pending -> inbox (read)
+
+One transaction reads a batch while it holds the identity lock, so that any number of readers and imports can run
+and each person becomes one user. When a batch is refused by the database, it is read again with a savepoint for
+each message, and the one that can't be stored stays unread as `store_refused`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from ulid import ULID
+
+from connector import log
+from connector.core import normalize, ulid
+from connector.records import Event, Identifier, InboxRow, OptWord, Reading
+from connector.settings import Settings
+from connector.store import database, events, inbox, pending, users
+from connector.store.database import Database
+
+BATCH = 500
+
+_POLL = 2.0
+_PAUSE_AFTER_FAILURE = 5.0
+_log = log.get("reader")
+
+
+class Reader:
+    """Reads whenever something was appended, and now and then for what another process left."""
+
+    def __init__(self, db: Database, settings: Callable[[], Settings], clock: Callable[[], datetime]) -> None:
+        self._db = db
+        self._settings = settings
+        self._clock = clock
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something was appended."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled. A store that fails is tried again after a pause; nothing is lost meanwhile."""
+        while True:
+            pause = _POLL
+            self._wake.clear()
+            try:
+                await self.read_outstanding()
+            except sa.exc.SQLAlchemyError as error:
+                _log.error("read_failed", error=type(error).__name__)
+                pause = _PAUSE_AFTER_FAILURE
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def read_outstanding(self) -> int:
+        """Reads until nothing is new; returns how many messages that were."""
+        total = 0
+        while count := await self._db.on_thread(lambda: read_batch(self._db, self._settings(), self._clock())):
+            total += count
+        return total
+
+
+def read_batch(db: Database, settings: Settings, now: datetime) -> int:
+    """Reads the oldest new messages, at most BATCH of them, durably; returns how many."""
+    try:
+        return db.write(_read, settings, now, BATCH)
+    except (sa.exc.DataError, sa.exc.IntegrityError, sa.exc.StatementError) as error:
+        if isinstance(error, sa.exc.OperationalError):
+            raise
+        return db.write(_read_singly, settings, now, BATCH)
+
+
+def _read(connection: Connection, settings: Settings, now: datetime, limit: int) -> int:
+    database.lock_identities(connection)
+    rows = inbox.take(connection, limit)
+    _apply(connection, rows, settings, now)
+    return len(rows)
+
+
+def _read_singly(connection: Connection, settings: Settings, now: datetime, limit: int) -> int:
+    database.lock_identities(connection)
+    rows = inbox.take(connection, limit)
+    for row in rows:
+        try:
+            with connection.begin_nested():
+                _apply(connection, [row], settings, now)
+        except (sa.exc.DataError, sa.exc.IntegrityError, sa.exc.StatementError) as error:
+            if isinstance(error, sa.exc.OperationalError):
+                raise
+            _log.error("webhook_unread", reason="store_refused", error=type(error).__name__)
+            inbox.mark(connection, [inbox.Mark(row.id, "unread", "store_refused", None)])
+    return len(rows)
+
+
+@dataclass
+class _Batch:
+    """What a batch will write, and who is known by now, users made in this very batch included."""
+
+    known: dict[Identifier, str]
+    new_users: list[dict[str, Any]] = field(default_factory=list)
+    named: list[tuple[Identifier, str]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    words: list[tuple[str, OptWord]] = field(default_factory=list)
+    marks: list[inbox.Mark] = field(default_factory=list)
+
+    def name(self, identifier: Identifier, user_id: str) -> None:
+        if identifier not in self.known:
+            self.known[identifier] = user_id
+            self.named.append((identifier, user_id))
+
+
+def _apply(connection: Connection, rows: Sequence[InboxRow], settings: Settings, now: datetime) -> None:
+    readings: list[tuple[InboxRow, Reading]] = []
+    marks: list[inbox.Mark] = []
+    for row in rows:
+        found = normalize.read(row.source_id, row.body, row.received_at)
+        if isinstance(found, Reading):
+            readings.append((row, found))
+            marks.append(inbox.Mark(row.id, "read", None, found.kind))
+        else:
+            marks.append(inbox.Mark(row.id, "unread", found.reason, found.kind))
+    wanted = [each for _, reading in readings for each in _lookups(reading.identifiers, settings)]
+    batch = _Batch(users.find(connection, wanted), marks=marks)
+    for row, reading in readings:
+        _place(batch, row, reading, settings)
+    users.add(connection, batch.new_users, batch.named)
+    events.add(connection, batch.events)
+    opted = [user_id for user_id, word in batch.words if users.opt(connection, user_id, word, now)]
+    pending.mark_mirrored(connection, list(dict.fromkeys(opted)), now)
+    inbox.mark(connection, batch.marks)
+
+
+def _place(batch: _Batch, row: InboxRow, reading: Reading, settings: Settings) -> None:
+    """Finds or makes the user of one reading and notes what follows from it."""
+    lookups = _lookups(reading.identifiers, settings)
+    owners = [batch.known[each] for each in lookups if each in batch.known]
+    user_id = owners[0] if owners else None
+    context = reading.context
+    if user_id is None and lookups:
+        user_id = _make_user(batch, reading.identifiers, settings, row.received_at)
+    elif any(owner != user_id for owner in owners):
+        # The strongest identifier wins, the other user keeps theirs.
+        context = {**context, "flags": [*context.get("flags", []), "identity_conflict"]}
+    if user_id is not None:
+        for each in reading.identifiers:
+            if each.kind == "cio_id":
+                batch.name(each, user_id)
+        if reading.opt_word is not None:
+            batch.words.append((user_id, reading.opt_word))
+    batch.events.append(
+        Event(
+            source=row.source,
+            source_id=reading.source_id,
+            user_id=user_id,
+            type="track",
+            name=reading.name,
+            properties=reading.properties,
+            context=context,
+            occurred_at=reading.occurred_at,
+            received_at=row.received_at,
+            activity_id=ulid.activity_id(row.source, reading.source_id, reading.occurred_at),
+        )
+    )
+
+
+def _make_user(batch: _Batch, named: Sequence[Identifier], settings: Settings, seen_at: datetime) -> str:
+    """A user whom only Customer.io has told us of: never sent, until our own data knows them too."""
+    user_id = str(ULID())
+    ours = settings.people.customer_id[0] == "external_id"
+    stored = [Identifier("external_id", each.value) if each.kind == "customer_id" and ours else each for each in named]
+    values = {each.kind: each.value for each in stored}
+    batch.new_users.append(
+        {
+            "id": user_id,
+            "external_id": values.get("external_id"),
+            "email": values.get("email"),
+            "attributes": {},
+            "known_by": "customerio",
+            "created_at": None,
+            "first_seen_at": seen_at,
+            "updated_at": seen_at,
+            "opted_out": False,
+            "opt_changed_at": None,
+            "version": 1,
+        }
+    )
+    for each in stored:
+        batch.name(each, user_id)
+    return user_id
+
+
+def _lookups(named: Sequence[Identifier], settings: Settings) -> list[Identifier]:
+    """Where to look for the user, strongest first: the customer id as it was sent, our own id, cio_id, email."""
+    lookups: list[Identifier] = []
+    for each in named:
+        lookups.append(each)
+        if each.kind == "customer_id" and "external_id" in settings.people.customer_id:
+            lookups.append(Identifier("external_id", each.value))
+    return lookups

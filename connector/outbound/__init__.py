@@ -1,0 +1,1 @@
+"""People out: a pass finds who differs, the worker claims, decides, sends and records."""

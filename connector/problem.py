@@ -1,0 +1,40 @@
+"""Errors over HTTP: problem+json (RFC 9457) with `code` and `message`, the same on both listeners."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from connector import errors
+
+
+def response(status: int, code: str, message: str, retry_after: int | None = None) -> web.Response:
+    """`code` is a stable word, `message` a sentence that says what to do."""
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode({"title": code, "status": status, "code": code, "message": message}),
+        content_type="application/problem+json",
+        headers={} if retry_after is None else {"Retry-After": str(retry_after)},
+    )
+
+
+@web.middleware
+async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns our errors and aiohttp's own refusals into problems."""
+    try:
+        return await handler(request)
+    except errors.Refused as error:
+        return response(error.status, error.code, error.message)
+    except errors.Unavailable as error:
+        return response(503, error.code, error.message, error.retry_after)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return response(error.status, _word(error.reason), f"{error.status} {error.reason}")
+    except web.RequestPayloadError:
+        return response(400, "bad_body", "the body can't be decoded as its Content-Encoding says")
+
+
+def _word(reason: str) -> str:
+    return reason.lower().replace(" ", "_")

@@ -1,0 +1,190 @@
+"""The plain records that travel between the layers. Frozen; times are timezone-aware UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+IdentifierKind = Literal["external_id", "email", "anonymous_id", "cio_id", "customer_id"]
+CustomerIdKind = Literal["id", "email"]
+Verb = Literal["create", "update", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """A kind and a value that name one user. Email values are stored in lower case, as they are compared."""
+
+    kind: IdentifierKind
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A raw message on its way into the inbox."""
+
+    source_id: str
+    received_at: datetime
+    body: bytes
+    unread_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """A raw message as the inbox holds it."""
+
+    id: int
+    source: str
+    source_id: str
+    received_at: datetime
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OptWord:
+    """What a webhook says about a person's consent, and when they said it."""
+
+    opted_out: bool
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A webhook, read: whose event it is (strongest identifier first) and what happened."""
+
+    source_id: str
+    kind: str
+    name: str
+    identifiers: tuple[Identifier, ...]
+    properties: dict[str, Any]
+    context: dict[str, Any]
+    occurred_at: datetime
+    opt_word: OptWord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An authentic webhook that can't be read now; kept, with one reason word."""
+
+    reason: str
+    kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a user did, or that Customer.io reports about them."""
+
+    source: str
+    source_id: str
+    user_id: str | None
+    type: str
+    name: str
+    properties: dict[str, Any]
+    context: dict[str, Any]
+    occurred_at: datetime
+    received_at: datetime
+    activity_id: str
+    outbound: str = "none"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """One row of an import: identifiers, the user's own created time, and attributes (None removes one)."""
+
+    external_id: str | None
+    email: str | None
+    anonymous_id: str | None
+    created_at: datetime | None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Someone in our store, as decisions see them."""
+
+    id: str
+    external_id: str | None
+    email: str | None
+    attributes: Mapping[str, Any]
+    known_by: str
+    created_at: datetime | None
+    opted_out: bool
+    opt_changed_at: datetime | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """What we last sent of a user; `attributes` under the names and in the form they were sent.
+
+    `version`, `segment_bits` and `mapping_hash` say at which state of the user and of the settings it was last
+    compared; `sent_ts` is the identify's `timestamp` in unix seconds.
+    """
+
+    user_id: str
+    customer_id: str
+    id_kind: CustomerIdKind
+    attributes: Mapping[str, Any]
+    segment_bits: str
+    mapping_hash: str
+    version: int
+    sent_ts: int
+    created_at: datetime
+    synced_at: datetime
+    release: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A user with all that a decision needs: memberships as bits in the settings' order, mirror, rival.
+
+    `taken` is true when the customer id that this user would get is another user's live mirror.
+    """
+
+    user: User
+    segment_bits: str
+    mirror: Mirror | None
+    taken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerId:
+    """The identifier under which the person is known to Customer.io, and which of its kinds it is."""
+
+    kind: CustomerIdKind
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An attribute that could not be sent, and why."""
+
+    name: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is due for a user. `changes` are the attributes to send (None empties one), in sending order;
+    `attributes` is what the person will have of us afterwards."""
+
+    verb: Verb
+    reason: str
+    customer_id: CustomerId | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+    timestamp: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A pending row that is ours while the lease holds."""
+
+    user_id: str
+    attempts: int
+    failing_since: datetime | None
+    release: str | None

@@ -1,0 +1,14 @@
+"""A local Customer.io: its Track API as a real HTTP server, and its webhook sender.
+
+It exists so that the connector can be tried without an account, and so that what the connector promises can
+be checked against somebody else's reading of the vendor's rules. For that it is an oracle, not a mock: it
+shares no code with the connector's client, encoder or signature check.
+
+    HTTP -> track_api -> v1_requests | v2_operations -> operations -> state (people)     what we were told
+                                 limits (refusals)                      |
+    HTTP <- read_back  <------------------------------------------------+                what became of it
+    webhook_bodies -> webhook_sender -> HTTP                                             what we report
+
+Where the vendor's documents say nothing, the stricter reading is taken, and named in the docstring of the
+module that takes it. One thing holds for all of them: nothing that is documented as accepted is refused.
+"""

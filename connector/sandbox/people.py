@@ -1,0 +1,103 @@
+"""The people of the workspace, and how they are found.
+
+Each has a cio_id for life, and at most one value of each other identifier; no two people share one. `id` is
+found with case, an email without (docs: identifying people). The directory doesn't judge whether a change
+is allowed, that is `state`'s part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from connector.sandbox.operations import ActivityType, Identifier, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """`number` counts all activities of the workspace in the order applied; times are unix seconds."""
+
+    number: int
+    type: ActivityType
+    name: str
+    id: str | None
+    timestamp: int
+    received: int
+    data: dict[str, Any]
+    anonymous_id: str | None
+
+
+@dataclass(slots=True)
+class Person:
+    """`changed_at` is the time that orders identifies; None for a bare person, made by an event."""
+
+    cio_id: str
+    created: int
+    identifiers: dict[Kind, str] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+    changed_at: int | None = None
+    activities: list[Activity] = field(default_factory=list)
+
+    @property
+    def id(self) -> str | None:
+        return self.identifiers.get("id")
+
+    @property
+    def email(self) -> str | None:
+        return self.identifiers.get("email")
+
+    @property
+    def unsubscribed(self) -> bool:
+        return means_unsubscribed(self.attributes.get("unsubscribed"))
+
+
+def means_unsubscribed(value: object) -> bool:
+    """`true` in any letter case, as text or boolean, 1 and "1"; any other value is subscribed (reserved
+    attributes).
+
+    Stricter reading: 1.0 and " true " are other values.
+    """
+    if isinstance(value, str):
+        return value == "1" or value.lower() == "true"
+    return value is True or (type(value) is int and value == 1)
+
+
+class People:
+    """All people, in the order of creation."""
+
+    def __init__(self) -> None:
+        self._by_cio_id: dict[str, Person] = {}
+        self._by_identifier: dict[tuple[str, str], Person] = {}
+        self._made = 0
+
+    def __len__(self) -> int:
+        return len(self._by_cio_id)
+
+    def __iter__(self) -> Iterator[Person]:
+        return iter(self._by_cio_id.values())
+
+    def find(self, who: Identifier) -> Person | None:
+        if who.kind == "cio_id":
+            return self._by_cio_id.get(who.value)
+        return self._by_identifier.get(who.key)
+
+    def create(self, created: int) -> Person:
+        """A person with a cio_id that was never used before, and nothing else."""
+        self._made += 1
+        person = Person(f"d9c1{self._made:08x}", created)
+        self._by_cio_id[person.cio_id] = person
+        return person
+
+    def name(self, person: Person, kind: Kind, value: str | None) -> None:
+        """Gives the person this identifier in place of the one of its kind. It must be nobody else's."""
+        if kind in person.identifiers:
+            del self._by_identifier[Identifier(kind, person.identifiers.pop(kind)).key]
+        if value is not None:
+            person.identifiers[kind] = value
+            self._by_identifier[Identifier(kind, value).key] = person
+
+    def remove(self, person: Person) -> None:
+        for kind in tuple(person.identifiers):
+            self.name(person, kind, None)
+        del self._by_cio_id[person.cio_id]

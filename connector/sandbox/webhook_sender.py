@@ -1,0 +1,87 @@
+"""Delivers reporting webhooks: signed, one after the other, each with four seconds to be answered.
+
+    Webhook -> sign -> attempt (one POST) -> Answer
+
+Follows the reporting-webhooks reference (signature, delivery) and the Go sample of the vendor's docs:
+lowercase hex of HMAC-SHA256 over `v0:`, the timestamp of the request, `:` and the body as sent. `attempt`
+is one try and says what came of it; whether and when to try again is for its caller to decide from the
+Answer.
+
+Stricter readings of what is unverified:
+- Each try is signed with its own time, so a repeat carries another signature over the same body.
+- A redirect isn't followed, and isn't an acceptance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import aiohttp
+
+from connector.sandbox.webhook_bodies import Webhook
+
+TIMEOUT_SECONDS = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the webhooks of a workspace go, and the signing key that its owner copied from the page."""
+
+    url: str
+    signing_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one POST: a status, or, without one, `error` in a word or a sentence."""
+
+    event_id: str
+    status: int | None
+    error: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+def sign(key: str, timestamp: int, body: bytes) -> str:
+    return hmac.new(key.encode(), b"v0:%d:%b" % (timestamp, body), hashlib.sha256).hexdigest()
+
+
+def headers(key: str, timestamp: int, body: bytes) -> dict[str, str]:
+    return {
+        "Content-Type": "application/json",
+        "X-CIO-Timestamp": str(timestamp),
+        "X-CIO-Signature": sign(key, timestamp, body),
+    }
+
+
+async def send(
+    endpoint: Endpoint,
+    webhooks: Iterable[Webhook],
+    *,
+    now: Callable[[], float] = time.time,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> list[Answer]:
+    """Posts them in order, each once, whatever the one before was answered."""
+    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        return [await attempt(session, endpoint, webhook, int(now())) for webhook in webhooks]
+
+
+async def attempt(session: aiohttp.ClientSession, endpoint: Endpoint, webhook: Webhook, timestamp: int) -> Answer:
+    """One POST, `timestamp` (unix seconds) in its signature. The time limit is the session's."""
+    body = webhook.body
+    signed = headers(endpoint.signing_key, timestamp, body)
+    try:
+        async with session.post(endpoint.url, data=body, headers=signed, allow_redirects=False) as response:
+            await response.read()
+            return Answer(webhook.event_id, response.status)
+    except TimeoutError:
+        return Answer(webhook.event_id, None, "timeout")
+    except aiohttp.ClientError as error:
+        return Answer(webhook.event_id, None, str(error) or type(error).__name__)

@@ -1,0 +1,265 @@
+"""The settings, as one frozen record: every key that this version knows, its default, and what must agree.
+
+Values are checked here, files are read by `settings_file`. Secrets arrive resolved and stay `SecretStr`. A
+key that belongs to a later version is no field; `LATER` names it, so that the admin hears "not yet".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr, model_validator
+
+from connector.settings import values as values
+
+# Part of the vocabulary of settings: `settings.Attribute`, `settings.All`, ...
+from connector.settings.conditions import All as All
+from connector.settings.conditions import AnyOf as AnyOf
+from connector.settings.conditions import Attribute as Attribute
+from connector.settings.conditions import Condition as Condition
+from connector.settings.conditions import Everyone as Everyone
+from connector.settings.conditions import NoneOf as NoneOf
+from connector.settings.conditions import plain, read
+from connector.settings.faults import Path, Problem, did_you_mean, quoted, refused
+
+# Tables and keys of the full contract that this version refuses.
+LATER: frozenset[Path] = frozenset({
+    ("store", "webhook_bodies"), ("store", "attempts"), ("store", "events"), ("store", "indexed_attributes"),
+    ("webhooks", "url_key"), ("webhooks", "ignore"), ("webhooks", "names"),
+    ("intake",), ("intake", "write_keys"), ("intake", "browser_keys"), ("intake", "origins"),
+    ("people", "opt_out"), ("people", "delete"),
+    ("people", "delete", "enabled"), ("people", "delete", "grace"), ("people", "delete", "blind"),
+    ("events",), ("events", "names"), ("events", "pages"), ("events", "anonymous"), ("events", "max_age"),
+    ("events", "wait"), ("events", "pass_reserved"),
+    ("guard", "max_delete_share"), ("guard", "max_deletes"), ("guard", "max_events_per_user"),
+    ("sync", "paused"), ("retry",), ("retry", "give_up_after"),
+})  # fmt: skip
+
+# Sent with every person (`created_at` when it is known).
+SENT_ANYWAY = ("email", "created_at")
+
+# Not attributes to Customer.io: https://docs.customer.io/messaging/people/reserved-attributes/
+RESERVED = frozenset({
+    "anonymous_id", "cio_id", "cio_relationships", "cio_subscription_preferences", "id", "unsubscribed",
+})  # fmt: skip
+
+# Bytes of an attribute's name at Customer.io.
+LONGEST_NAME = 150
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Server(_Table):
+    """The public listener. `public_url` carries no trailing slash; empty when it isn't known."""
+
+    host: values.Host = "127.0.0.1"
+    port: values.Port = 8080
+    public_url: values.WebUrl = ""
+
+
+class Admin(_Table):
+    """The private listener. Without a token it stays on a loopback address."""
+
+    host: values.Host = "127.0.0.1"
+    port: values.Port = 8081
+    token: SecretStr = SecretStr("")
+
+
+class Store(_Table):
+    """`url` may hold a password. As loaded from a file, an SQLite path in it is absolute."""
+
+    url: values.StoreUrl = SecretStr("sqlite:///connector.db")
+
+
+class Customerio(_Table):
+    """The workspace's Track API. Off while `site_id` and `api_key` are empty; else there is a `region`."""
+
+    site_id: values.SiteId = ""
+    api_key: SecretStr = SecretStr("")
+    region: Literal["us", "eu"] | None = None
+    track_url: values.WebUrl = ""
+    api: Literal["batch", "single"] = "batch"
+    rate_per_second: float = Field(100, gt=0, allow_inf_nan=False)
+    in_flight: int = Field(16, ge=1)
+
+
+class Webhooks(_Table):
+    """None of `signing_keys` is empty; no key means that webhooks are off."""
+
+    signing_keys: values.Keys = ()
+
+
+class Pick(_Table):
+    """One attribute to send; in the file also written as plain text, its name."""
+
+    name: values.AttributePath
+    as_: str | None = Field(None, alias="as", min_length=1)
+    date: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def sent_as(self) -> str:
+        """The name under which Customer.io gets it."""
+        if self.as_ is None and self.name == "id":
+            return "hull_id"
+        return (self.as_ or self.name.replace(".", "_")).replace("/", "-")
+
+
+class People(_Table):
+    """Who is sent, and what of them. `customer_id` lists attributes: the first that has a value is the id."""
+
+    customer_id: values.OneOrMore = ("external_id",)
+    segments: values.Names = ()
+    attributes: Annotated[tuple[Pick, ...], BeforeValidator(values.as_tuple)] = ()
+    segments_attribute: str = "hull_segments"
+    require_email: bool = True
+    max_attributes_per_call: int = Field(30, ge=1, le=300)
+    timezone: values.ZoneName = "UTC"
+
+
+class Guard(_Table):
+    """Limits in any 24 hours; None is unlimited, 0 is none at all."""
+
+    max_creates: values.Limit = 1000
+
+
+class Sync(_Table):
+    """How often the whole store is compared, and how soon a changed user is looked at."""
+
+    every: values.Duration = timedelta(minutes=5)
+    latency: values.Duration = timedelta(seconds=1)
+
+
+class Log(_Table):
+    """`auto` is readable on a terminal and JSON otherwise."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    personal_data: bool = False
+    format: Literal["auto", "text", "json"] = "auto"
+
+
+class Settings(_Table):
+    """One revision of everything the admin decides. `segments` keeps the order of the file."""
+
+    server: Server = Server()
+    admin: Admin = Admin()
+    store: Store = Store()
+    customerio: Customerio = Customerio()
+    webhooks: Webhooks = Webhooks()
+    people: People = People()
+    guard: Guard = Guard()
+    sync: Sync = Sync()
+    log: Log = Log()
+    segments: Mapping[str, Annotated[Condition, PlainValidator(read)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if problems := [
+            *_listeners(self),
+            *_credentials(self.customerio),
+            *_segments(self),
+            *_names(self.people),
+        ]:
+            raise refused(*problems)
+        return self
+
+    def sent_hash(self) -> str:
+        """12 hex digits that change when what is sent, or to whom, does; no secret, port or pace is in it."""
+        to = self.customerio.model_dump(mode="json", include={"site_id", "region", "track_url"})
+        return _hash([to, self.guard.model_dump(mode="json"), *self._mapping()])
+
+    def mapping_hash(self) -> str:
+        """12 hex digits that change when an unchanged user may map to another person or other segments."""
+        return _hash(self._mapping())
+
+    def _mapping(self) -> list[Any]:
+        # Pairs, not an object: the order of the segments is part of it.
+        named = [[name, plain(condition)] for name, condition in self.segments.items()]
+        return [self.people.model_dump(mode="json"), named]
+
+
+def _hash(value: Any) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(canonical.encode(), digest_size=6).hexdigest()
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listeners(settings: Settings) -> Iterator[Problem]:
+    server, admin = settings.server, settings.admin
+    everywhere = ("0.0.0.0", "::")  # noqa: S104  (compared, not bound)
+    same = server.host == admin.host or server.host in everywhere or admin.host in everywhere
+    if admin.port == server.port != 0 and (same or (_loopback(server.host) and _loopback(admin.host))):
+        yield Problem(("admin", "port"), f"is {admin.port}, which [server] listens on already")
+    if not _loopback(admin.host) and not admin.token.get_secret_value():
+        yield Problem(("admin", "token"), "is required when admin.host is not a loopback address")
+
+
+def _credentials(workspace: Customerio) -> Iterator[Problem]:
+    key = workspace.api_key.get_secret_value()
+    if workspace.site_id and not key:
+        yield Problem(("customerio", "api_key"), "is required with customerio.site_id")
+    if key and not workspace.site_id:
+        yield Problem(("customerio", "site_id"), "is required with customerio.api_key")
+    if workspace.site_id and workspace.region is None:
+        yield Problem(("customerio", "region"), 'is required with customerio.site_id: "us" or "eu"')
+
+
+def _segments(settings: Settings) -> Iterator[Problem]:
+    for name in settings.segments:
+        if not name.strip() or not name.isprintable():
+            yield Problem(("segments", name), "needs a name, without line breaks or control characters")
+    listed = settings.people.segments
+    for index, name in enumerate(listed):
+        where = ("people", "segments", index)
+        if name not in settings.segments:
+            near = did_you_mean(name, settings.segments)
+            yield Problem(where, f"no segment is called {quoted(name)}{near}")
+        elif name in listed[:index]:
+            yield Problem(where, f"{quoted(name)} is listed twice")
+
+
+def _names(people: People) -> Iterator[Problem]:
+    """No two attributes of a person under one name, and none under a name that is taken."""
+    own = people.segments_attribute
+    if own and (fault := _name_fault(own)):
+        yield Problem(("people", "segments_attribute"), fault)
+    sent: dict[str, str] = {}
+    for index, pick in enumerate(people.attributes):
+        where = ("people", "attributes", index)
+        name = pick.sent_as
+        if fault := _name_fault(name):
+            yield Problem(where, fault)
+        elif name == own:
+            yield Problem(where, f"would be sent as {quoted(name)}, which is people.segments_attribute")
+        elif name in sent:
+            yield Problem(where, f"would be sent as {quoted(name)}, as {quoted(sent[name])} is")
+        sent.setdefault(name, pick.name)
+
+
+def _name_fault(name: str) -> str | None:
+    if name in SENT_ANYWAY:
+        return f"{quoted(name)} is sent anyway, its name is taken"
+    if name in RESERVED or name.startswith("_"):
+        return f"would be sent as {quoted(name)}, a name that Customer.io reserves"
+    if len(name.encode()) > LONGEST_NAME:
+        return f"would be sent under a name of more than {LONGEST_NAME} bytes"
+    if not name.isprintable():
+        return "would be sent under a name with control characters"
+    return None

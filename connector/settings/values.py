@@ -1,0 +1,130 @@
+"""The kinds of values that settings hold: each a type that pydantic checks, refusing in a plain sentence."""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from datetime import timedelta
+from typing import Annotated, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from connector.settings.conditions import attribute_name_fault
+from connector.settings.faults import Problem, did_you_mean, kind, refused, unless
+
+_DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_LONGEST = timedelta(days=3650)
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        told = "another text" if isinstance(value, str) and value else kind(value)
+        message = f'must be a duration such as "500ms", "1s", "5m", "24h" or "7d", is {told}'
+        raise refused(Problem((), message))
+    amount = int(match[1])
+    # Compared as whole days first: timedelta overflows on what twelve digits can say.
+    fits = amount <= _LONGEST / timedelta(**{_UNITS[match[2]]: 1})
+    unless(fits and amount > 0, f"must be more than 0 and at most {_LONGEST.days} days")
+    return timedelta(**{_UNITS[match[2]]: amount})
+
+
+def _limit(value: object) -> object:
+    unless(not isinstance(value, str) or value == "unlimited", 'must be a whole number or "unlimited"')
+    return None if value == "unlimited" else value
+
+
+def _one_or_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _host(value: str) -> str:
+    unless(bool(value) and not re.search(r"[\s/]", value), "must be a host name or an IP address")
+    return value
+
+
+def _web_url(value: str) -> str:
+    if not value:
+        return value
+    try:
+        parts = urlsplit(value)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fine = False
+    unless(fine and not re.search(r"\s", value), 'must be a URL such as "https://connector.example.com"')
+    unless(not parts.query and not parts.fragment and "?" not in value, "must not have a ? or # part")
+    unless(parts.username is None and parts.password is None, "must not hold a user name or a password")
+    return value.rstrip("/")
+
+
+def _store_url(secret: SecretStr) -> SecretStr:
+    """Checks without ever quoting it: a URL may hold a password."""
+    scheme, _, rest = secret.get_secret_value().partition("://")
+    if scheme == "sqlite":
+        named = rest.startswith("/") and not rest.startswith(("/:memory:", "/file:")) and rest[-1] != "/"
+        unless(named, 'must name a file, as in "sqlite:///connector.db"')
+        unless(not re.search(r"[?\x00-\x1f]", rest), "must be a path without ?options")
+        return secret
+    unless(not scheme.startswith(("sqlite+", "postgresql+", "postgres+")), "must leave out the +driver")
+    example = '"sqlite:///connector.db" or "postgresql://user@host/database"'
+    try:
+        parts = urlsplit(secret.get_secret_value())
+        fine = parts.scheme in ("postgresql", "postgres") and "://" in secret.get_secret_value()
+        fine = fine and parts.port != 0
+    except ValueError:
+        fine = False
+    unless(fine, f"must be a URL such as {example}")
+    return secret
+
+
+def _site_id(value: str) -> str:
+    unless(not value.startswith(("env:", "file:")), "is no secret: write the site id itself")
+    unless(not re.search(r"[\s:]", value), "must not hold a space or a colon")
+    return value
+
+
+def _zone(value: str) -> str:
+    if value != "UTC":
+        try:
+            zoneinfo.ZoneInfo(value)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            example = did_you_mean(value, zoneinfo.available_timezones()) or ', such as "Europe/Paris"'
+            raise refused(Problem((), f"must be the name of a time zone{example}")) from None
+    return value
+
+
+def _attribute(name: str) -> str:
+    fault = attribute_name_fault(name)
+    unless(fault is None, fault or "")
+    unless(not name.startswith("customerio."), "what Customer.io reported is never sent back to it")
+    return name
+
+
+def _written_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    """Without the empty ones: an empty key means off, and must never verify anything."""
+    return tuple(key for key in keys if key.get_secret_value())
+
+
+def as_tuple(value: object) -> object:
+    """A list as a tuple: TOML has lists, a frozen record holds tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+Duration: TypeAlias = Annotated[timedelta, BeforeValidator(_duration)]
+Limit: TypeAlias = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_limit)]
+Host: TypeAlias = Annotated[str, AfterValidator(_host)]
+Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
+WebUrl: TypeAlias = Annotated[str, AfterValidator(_web_url)]
+StoreUrl: TypeAlias = Annotated[SecretStr, AfterValidator(_store_url)]
+SiteId: TypeAlias = Annotated[str, AfterValidator(_site_id)]
+ZoneName: TypeAlias = Annotated[str, AfterValidator(_zone)]
+AttributePath: TypeAlias = Annotated[str, AfterValidator(_attribute)]
+Keys: TypeAlias = Annotated[tuple[SecretStr, ...], BeforeValidator(as_tuple), AfterValidator(_written_keys)]
+OneOrMore: TypeAlias = Annotated[
+    tuple[AttributePath, ...], Field(min_length=1), BeforeValidator(as_tuple), BeforeValidator(_one_or_list)
+]
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]

@@ -1,0 +1,1 @@
+"""The SQL. Plain functions, connection first; they return records and never commit."""

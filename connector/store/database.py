@@ -1,0 +1,185 @@
+"""The store's connection: one transaction is one function call.
+
+A store function takes a connection first, returns records and never commits; `write(fn, *args)` and
+`read(fn, *args)` run it in a transaction on the calling thread, `run` and `run_read` do so on a database
+thread. No transaction can therefore await the network.
+
+SQLite has two engines: the writer begins IMMEDIATE (Python's own transaction handling loses updates
+silently) and is serialised inside the process, so that two of our threads never poll each other's lock;
+readers are deferred and query-only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Engine
+
+from connector import errors
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BUSY_SECONDS = 15
+THREADS = 4
+_IDENTITY_LOCK = 0x63696F  # one advisory lock for every transaction that changes identities
+_MIGRATION_LOCK = 0x63696D
+
+
+def insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    """The dialect's own INSERT, which knows ON CONFLICT; both spell it alike."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def dumps(value: Any) -> str:
+    """JSON text; integers of any size are kept to the last digit."""
+    return msgspec.json.encode(value).decode()
+
+
+class Database:
+    """The engines of one store. `url` is `sqlite:///path` or any common form of a PostgreSQL DSN."""
+
+    def __init__(self, url: str) -> None:
+        self.url = _url(url)
+        self.dialect = self.url.get_backend_name()
+        options: dict[str, Any] = {
+            "json_serializer": dumps,
+            "json_deserializer": msgspec.json.decode,
+            "hide_parameters": True,  # they are people's data, and errors are logged
+        }
+        if self.dialect == "sqlite":
+            self.writer = sa.create_engine(self.url, connect_args=_SQLITE_ARGS, **options)
+            self.reader = sa.create_engine(self.url, connect_args=_SQLITE_ARGS, **options)
+            _prepare_sqlite(self.writer, begin="BEGIN IMMEDIATE", query_only=False)
+            _prepare_sqlite(self.reader, begin="BEGIN", query_only=True)
+            self._write_lock: threading.Lock | None = threading.Lock()
+        else:
+            engine = sa.create_engine(self.url, pool_size=THREADS + 2, pool_pre_ping=True, **options)
+            self.writer = engine
+            self.reader = engine.execution_options(postgresql_readonly=True)
+            self._write_lock = None
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
+        self._append_thread = ThreadPoolExecutor(1, thread_name_prefix="store-append")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A write transaction on this thread, for work that is more than one function call."""
+        if self._write_lock is None:
+            with self.writer.begin() as connection:
+                yield connection
+        else:
+            with self._write_lock, self.writer.begin() as connection:
+                yield connection
+
+    def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """One write transaction, here and now."""
+        with self.transaction() as connection:
+            return fn(connection, *args, **kwargs)
+
+    def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """One read transaction, here and now; a write in it is refused by the database."""
+        with self.reader.begin() as connection:
+            return fn(connection, *args, **kwargs)
+
+    async def run(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """One write transaction on a database thread."""
+        return await self.on_thread(lambda: self.write(fn, *args, **kwargs))
+
+    async def run_read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """One read transaction on a database thread."""
+        return await self.on_thread(lambda: self.read(fn, *args, **kwargs))
+
+    async def run_append(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """One write transaction on the thread that does nothing but appends, so that none waits for a free thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._append_thread, lambda: self.write(fn, *args, **kwargs))
+
+    async def on_thread(self, fn: Callable[[], T]) -> T:
+        """Any blocking function that opens its own transactions, on a database thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, fn)
+
+    def close(self) -> None:
+        """Waits for transactions under way, then closes every connection."""
+        self._append_thread.shutdown()
+        self._threads.shutdown()
+        self.writer.dispose()
+        self.reader.dispose()
+
+
+def lock_identities(connection: Connection) -> None:
+    """Held to the end of the transaction by everything that changes who is who, so that upserts can't deadlock.
+
+    On SQLite the writer's BEGIN IMMEDIATE is that lock already.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_IDENTITY_LOCK)))
+
+
+def lock_migrations(connection: Connection) -> None:
+    """Held while the schema is brought up, so that two processes that start together don't both build it."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+
+
+@contextmanager
+def only_one(url: str) -> Iterator[None]:
+    """SQLite has one writer, so a second running connector on the same file is refused; PostgreSQL takes any number."""
+    if not url.startswith("sqlite:///"):
+        yield
+        return
+    file = url.removeprefix("sqlite:///")
+    try:
+        lock = Path(f"{file}.lock").open("w")  # noqa: SIM115 - closed below; it is held as long as the process runs
+    except OSError as error:
+        raise errors.Misconfigured(f"store.url: {file} can't be made: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise errors.Misconfigured(f"another connector runs on {file} already; stop it first") from None
+        yield
+
+
+_SQLITE_ARGS = {"isolation_level": None, "timeout": BUSY_SECONDS, "check_same_thread": False}
+
+
+def _url(text: str) -> sa.URL:
+    """The URL with our driver; `postgres://` and `postgresql://` are what people paste."""
+    scheme, _, rest = text.partition("://")
+    if scheme in {"postgres", "postgresql"}:
+        scheme = "postgresql+psycopg"
+    try:
+        url = sa.make_url(f"{scheme}://{rest}")
+    except sa.exc.ArgumentError as error:
+        raise errors.Misconfigured("store.url can't be read as a database URL") from error
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        folder = Path(url.database).parent
+        if not folder.is_dir():
+            raise errors.Misconfigured(f"store.url: the folder {folder} does not exist; create it first")
+    return url
+
+
+def _prepare_sqlite(engine: Engine, *, begin: str, query_only: bool) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def connect(dbapi_connection: Any, _record: Any) -> None:
+        cursor = dbapi_connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        if query_only:
+            cursor.execute("PRAGMA query_only = ON")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def begin_transaction(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)

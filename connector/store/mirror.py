@@ -1,0 +1,115 @@
+"""The mirror: what we last sent of each user, and at which state of user and settings we last compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from connector.records import Mirror
+from connector.settings import Settings
+from connector.store import database, segments
+from connector.store.schema import identifiers, mirror, pending, users
+
+CHUNK = 1000
+
+
+def record(connection: Connection, people: Sequence[Mirror]) -> None:
+    """Writes what was sent; the customer id of a new person also becomes an identifier of the user."""
+    if not people:
+        return
+    statement = database.insert(connection, mirror)
+    columns = [column.name for column in mirror.columns if column.name != "user_id"]
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[mirror.c.user_id], set_={name: statement.excluded[name] for name in columns}
+        ),
+        [_values(person) for person in people],
+    )
+    named = [person for person in people if person.id_kind == "id" and person.created_at == person.synced_at]
+    if named:
+        connection.execute(
+            database.insert(connection, identifiers).on_conflict_do_nothing(),
+            [{"kind": "customer_id", "value": each.customer_id, "user_id": each.user_id} for each in named],
+        )
+
+
+def touch(connection: Connection, people: Sequence[tuple[str, str, str, int]]) -> None:
+    """Notes that nothing was due for (user_id, segment_bits, mapping_hash, version), so that the pass is content."""
+    if people:
+        connection.execute(
+            sa.update(mirror)
+            .where(mirror.c.user_id == sa.bindparam("of_user"))
+            .values(
+                segment_bits=sa.bindparam("bits"),
+                mapping_hash=sa.bindparam("hash"),
+                version=sa.bindparam("seen"),
+            ),
+            [{"of_user": user, "bits": bits, "hash": digest, "seen": seen} for user, bits, digest, seen in people],
+        )
+
+
+def owners(connection: Connection, customer_ids: Iterable[str]) -> dict[str, str]:
+    """Which user's mirror has each of these customer ids; those that nobody has are absent."""
+    wanted = list(customer_ids)
+    found: dict[str, str] = {}
+    for start in range(0, len(wanted), CHUNK):
+        chosen = mirror.c.customer_id.in_(wanted[start : start + CHUNK])
+        rows = connection.execute(sa.select(mirror.c.customer_id, mirror.c.user_id).where(chosen))
+        found.update((customer_id, user_id) for customer_id, user_id in rows)
+    return found
+
+
+def differing(connection: Connection, settings: Settings) -> Iterator[tuple[str, bool]]:
+    """(user_id, is_mirrored) of everyone whom a full pass has to look at, streamed.
+
+    Mirrored users whose version, segment bits or mapping hash differ from when they were last compared; and users
+    of our own in a whitelisted segment who are nobody at Customer.io yet and whose create nobody has let go.
+    """
+    dialect = connection.dialect.name
+    bits = segments.bits(settings, dialect)
+    changed = sa.or_(
+        mirror.c.version != users.c.version,
+        mirror.c.mapping_hash != settings.mapping_hash(),
+        mirror.c.segment_bits != bits,
+    )
+    released = sa.exists().where(pending.c.user_id == users.c.id, pending.c.release.is_not(None))
+    missing = sa.and_(
+        mirror.c.user_id.is_(None),
+        users.c.known_by == "own",
+        segments.whitelisted(settings, dialect),
+        sa.not_(released),
+    )
+    if settings.people.require_email:
+        missing = sa.and_(missing, users.c.email.is_not(None))
+    if settings.people.customer_id in {("external_id",), ("email",)}:
+        column = users.c.external_id if settings.people.customer_id == ("external_id",) else users.c.email
+        missing = sa.and_(missing, column.is_not(None))
+    query = (
+        sa.select(users.c.id, mirror.c.user_id.is_not(None))
+        .select_from(users.outerjoin(mirror, mirror.c.user_id == users.c.id))
+        .where(sa.or_(missing, sa.and_(mirror.c.user_id.is_not(None), changed)))
+    )
+    for row in connection.execution_options(yield_per=CHUNK).execute(query):
+        yield row[0], bool(row[1])
+
+
+def guarded_since(connection: Connection, since: datetime) -> int:
+    """People created since then whom the guard had let through; fresh arrivals and approved ones don't count."""
+    return connection.execute(
+        sa.select(sa.func.count())
+        .select_from(mirror)
+        .where(mirror.c.release == sa.literal_column("'guard'"), mirror.c.created_at > since)
+    ).scalar_one()
+
+
+def count(connection: Connection) -> int:
+    """How many people we keep at Customer.io."""
+    return connection.execute(sa.select(sa.func.count()).select_from(mirror)).scalar_one()
+
+
+def _values(person: Mirror) -> dict[str, Any]:
+    return {column.name: getattr(person, column.name) for column in mirror.columns}

@@ -1,0 +1,69 @@
+"""Full passes: asked for, running (one at a time in a store), and how the last ones went."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from connector.store import database
+from connector.store.schema import runs
+
+PASS = "pass"  # noqa: S105 - the kind of a run
+LEASE = timedelta(minutes=10)
+KEPT = 1000
+
+
+def ask(connection: Connection, now: datetime) -> None:
+    """Asks whoever runs on this store for a full pass; asking twice is asking once."""
+    connection.execute(
+        database.insert(connection, runs).on_conflict_do_nothing(),
+        {"kind": PASS, "state": "asked", "started_at": now, "counts": {}},
+    )
+
+
+def asked(connection: Connection) -> bool:
+    """True when a pass was asked for and has not begun."""
+    return connection.execute(sa.select(sa.exists().where(runs.c.kind == PASS, runs.c.state == "asked"))).scalar_one()
+
+
+def begin(connection: Connection, lease: str, now: datetime) -> bool:
+    """Begins a pass, which answers every request for one so far. False when another one runs."""
+    connection.execute(
+        sa.update(runs)
+        .where(runs.c.kind == PASS, runs.c.state == "running", runs.c.lease_until < now)
+        .values(state="lost", finished_at=now)
+    )
+    started = database.insert(connection, runs).on_conflict_do_nothing().returning(runs.c.id)
+    row = {
+        "kind": PASS,
+        "state": "running",
+        "started_at": now,
+        "lease": lease,
+        "lease_until": now + LEASE,
+        "counts": {},
+    }
+    begun = connection.execute(started, row).scalar_one_or_none()
+    if begun is None:
+        return False
+    connection.execute(sa.delete(runs).where(runs.c.kind == PASS, runs.c.state == "asked"))
+    connection.execute(sa.delete(runs).where(runs.c.id <= begun - KEPT))
+    return True
+
+
+def finish(connection: Connection, lease: str, state: str, counts: dict[str, Any], now: datetime) -> None:
+    """Ends our pass: `done`, `held` or `failed`, with what it found."""
+    connection.execute(sa.update(runs).where(runs.c.lease == lease).values(state=state, counts=counts, finished_at=now))
+
+
+def last(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """The newest passes, newest first."""
+    rows = connection.execute(
+        sa.select(runs.c.kind, runs.c.state, runs.c.started_at, runs.c.finished_at, runs.c.counts)
+        .where(runs.c.state != "asked")
+        .order_by(runs.c.id.desc())
+        .limit(limit)
+    )
+    return [dict(row._mapping) for row in rows]

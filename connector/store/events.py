@@ -23,3 +23,12 @@ def add(connection: Connection, batch: Sequence[Event]) -> None:
 def count(connection: Connection) -> int:
     """How many events are stored."""
     return connection.execute(sa.select(sa.func.count()).select_from(events)).scalar_one()
+
+
+def count_by_name(connection: Connection) -> dict[str, int]:
+    """How many events there are of each name, the most frequent first."""
+    number = sa.func.count().label("number")
+    rows = connection.execute(
+        sa.select(events.c.name, number).group_by(events.c.name).order_by(number.desc(), events.c.name)
+    )
+    return {row.name: row.number for row in rows}

@@ -107,3 +107,8 @@ def last_received_at(connection: Connection) -> datetime | None:
     """When the newest message arrived."""
     newest = sa.select(inbox.c.received_at).order_by(inbox.c.id.desc()).limit(1)
     return connection.execute(newest).scalar_one_or_none()
+
+
+def count(connection: Connection) -> int:
+    """How many messages are stored, in whatever state."""
+    return connection.execute(sa.select(sa.func.count()).select_from(inbox)).scalar_one()

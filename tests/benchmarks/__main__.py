@@ -1,0 +1,33 @@
+"""`python -m tests.benchmarks [NAME…]`: prints the machine, then each measurement with its targets."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks import machine, stores, webhooks
+
+MEASUREMENTS = {"webhooks": webhooks.measure}
+
+
+def main() -> None:
+    """Exits 0 whatever was measured: a ratio is for a person to judge."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measures; prints ratios.")
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"what to measure: {', '.join(MEASUREMENTS)} [all]")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds; medians are shown [5]")
+    parser.add_argument("--requests", type=int, default=12_000, help="requests in a round [12000]")
+    parser.add_argument("--store", action="append", choices=stores.KINDS, help="only this store; may be repeated")
+    given = parser.parse_args()
+    if unknown := set(given.names) - MEASUREMENTS.keys():
+        parser.error(f"no measurement is called {', '.join(sorted(unknown))}; there are: {', '.join(MEASUREMENTS)}")
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as folder:
+        with stores.opened(given.store or stores.KINDS, Path(folder)) as opened:
+            for line in machine.lines(Path(folder), opened):
+                print(line, flush=True)
+            for name in given.names or MEASUREMENTS:
+                print()
+                MEASUREMENTS[name](opened, given.rounds, given.requests)
+
+
+main()

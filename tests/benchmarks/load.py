@@ -1,0 +1,142 @@
+"""The load: signed webhooks over a fixed number of connections, each sending its next when the last was answered.
+
+A process of its own, and no HTTP library: it must not be what limits the server. All requests are built before the
+first is sent. It warms the server up, prints `warm`, waits for a line, sends the burst, and prints a `Burst` as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+import msgspec
+import uvloop
+
+from connector.core import signature
+from connector.inbound.webhooks import PATH
+from connector.sandbox import webhook_bodies
+from connector.sandbox.webhook_bodies import Origin, Recipient
+
+CONNECTIONS = 64
+KEY = "bench-signing-key"
+WARM_UP = 640
+
+_SEED = 20
+_TIMESTAMP = 1_760_000_000
+_REQUESTS_OF_A_PERSON = 4
+# How often each kind comes, in a workspace that sends newsletters.
+_KINDS = {
+    ("email", "sent"): 300,
+    ("email", "delivered"): 290,
+    ("email", "opened"): 300,
+    ("email", "clicked"): 80,
+    ("email", "bounced"): 20,
+    ("email", "unsubscribed"): 5,
+    ("customer", "unsubscribed"): 5,
+}
+
+
+class Burst(msgspec.Struct):
+    """`began` and `ended` are of the system's monotonic clock; latencies in seconds, in no particular order."""
+
+    began: float
+    ended: float
+    busy: float
+    latencies: list[float]
+
+
+def bodies(count: int) -> Iterator[bytes]:
+    """Distinct webhooks about some thousands of people, in a random order; the same ones every time."""
+    rng = random.Random(_SEED)
+    people = max(1, count // _REQUESTS_OF_A_PERSON)
+    kinds = rng.choices(list(_KINDS), list(_KINDS.values()), k=count)
+    for at, kind in enumerate(kinds, _TIMESTAMP):
+        number = rng.randrange(people)
+        recipient = Recipient(f"customer-{number}", f"person.{number}@example.com", f"d9c1{number:08x}")
+        event_id = webhook_bodies.ulid(rng, at)
+        origin = Origin(webhook_bodies.delivery_id(rng))
+        yield webhook_bodies.webhook(kind, recipient, event_id=event_id, timestamp=at, origin=origin).body
+
+
+def _request(body: bytes) -> bytes:
+    timestamp = str(_TIMESTAMP)
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"X-CIO-Timestamp: {timestamp}\r\nX-CIO-Signature: {signature.sign(KEY, timestamp, body)}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class _Sender(asyncio.Protocol):
+    """One connection. Anything but an empty 200 ends the burst."""
+
+    def __init__(self) -> None:
+        self._received = b""
+        self._sent_at = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(ConnectionError("the server closed the connection"))
+
+    def send_all(self, requests: Iterator[bytes], latencies: list[float]) -> asyncio.Future[None]:
+        """Sends from what all connections share; done when there are no more and the last is answered."""
+        self.done = asyncio.get_running_loop().create_future()
+        self._requests, self._latencies = requests, latencies
+        self._send()
+        return self.done
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if not self._received.endswith(b"\r\n\r\n"):
+            return
+        if not self._received.startswith(b"HTTP/1.1 200 ") or b"Content-Length: 0\r\n" not in self._received:
+            self.done.set_exception(AssertionError(f"not an empty 200: {self._received!r}"))
+            return
+        self._received = b""
+        self._latencies.append(time.monotonic() - self._sent_at)
+        self._send()
+
+    def _send(self) -> None:
+        request = next(self._requests, None)
+        if request is None:
+            self.done.set_result(None)
+            return
+        self._sent_at = time.monotonic()
+        self._transport.write(request)
+
+
+async def _load(port: int, count: int) -> None:
+    requests = [_request(body) for body in bodies(WARM_UP + count)]
+    gc.freeze()
+    gc.disable()
+    loop = asyncio.get_running_loop()
+    senders = [(await loop.create_connection(_Sender, "127.0.0.1", port))[1] for _ in range(CONNECTIONS)]
+    await _send(senders, islice(requests, WARM_UP), [])
+    print("warm", flush=True)
+    sys.stdin.readline()
+
+    latencies: list[float] = []
+    busy = time.process_time()
+    began = time.monotonic()
+    await _send(senders, islice(requests, WARM_UP, None), latencies)
+    ended = time.monotonic()
+    print(msgspec.json.encode(Burst(began, ended, time.process_time() - busy, latencies)).decode(), flush=True)
+
+
+async def _send(senders: list[_Sender], requests: Iterator[bytes], latencies: list[float]) -> None:
+    await asyncio.gather(*(sender.send_all(requests, latencies) for sender in senders))
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_load(int(sys.argv[1]), int(sys.argv[2])))

@@ -77,8 +77,8 @@ def errors_as_failed() -> Any:
     """A store that can't be reached is a sentence, not a traceback."""
     try:
         yield
-    except sa.exc.OperationalError as error:
-        raise errors.Failed(f"the store can't be reached: {str(error.orig).splitlines()[0]}") from error
+    except sa.exc.DBAPIError as error:
+        raise errors.Failed(f"the store can't be used: {str(error.orig).splitlines()[0]}") from error
 
 
 @dataclass

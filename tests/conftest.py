@@ -7,17 +7,24 @@ is a failure.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from connector import app
+from connector.commands import import_files
+from connector.settings import Settings
 from connector.store import migrate
 from connector.store.database import Database
+from tests import places
+from tests.places import Give, Place, Sandbox
 
 STORES = ("sqlite", "postgresql")
 
@@ -121,3 +128,28 @@ def _administer(server: sa.URL, statement: str) -> None:
 
 def _text(url: sa.URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def place(store_url: str, tmp_path: Path) -> Place:
+    """A settings folder for a store, without a workspace."""
+    return Place(tmp_path, store_url)
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """A local Customer.io on a port."""
+    async with places.sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def give(db: Database, tmp_path: Path) -> Give:
+    """Imports rows into the store."""
+
+    def imported(settings: Settings, *rows: dict[str, Any]) -> import_files.Summary:
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return import_files.users(db, settings, path, app.now)
+
+    return imported

@@ -48,8 +48,8 @@ def require_current(db: database.Database) -> None:
         raise errors.StoreBehind(f"there is no store at {db.url.database} yet: run `connector migrate` to make it")
     try:
         found = db.read(current)
-    except sa.exc.OperationalError as error:
-        raise errors.Failed(f"the store can't be reached: {_first_line(error)}") from error
+    except sa.exc.DBAPIError as error:
+        raise errors.Failed(f"the store can't be used: {str(error.orig).splitlines()[0]}") from error
     if found == head():
         return
     if found is None:
@@ -94,7 +94,3 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(shipped if shipped.is_dir() else package.parent / "migrations"))
     return config
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

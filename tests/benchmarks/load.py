@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
+from typing import cast
 
 import msgspec
 import uvloop
@@ -81,8 +82,7 @@ class _Sender(asyncio.Protocol):
         self._sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.done.done():

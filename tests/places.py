@@ -1,0 +1,223 @@
+"""What tests of several tiers need: a settings folder, a sandbox on a port, signed webhooks, a real process."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+
+from connector import settings_file
+from connector.commands import import_files
+from connector.core import signature
+from connector.sandbox import state, track_api
+from connector.settings import Settings
+
+KEY = "a signing key"
+SITE_ID, API_KEY = "test-site", "test-key"
+VENDOR_EXAMPLE: dict[str, Any] = {
+    "event_id": "01E4C4CT6YDC7Y5M7FE1GWWPQJ",
+    "object_type": "email",
+    "metric": "opened",
+    "timestamp": 1613063089,
+    "data": {
+        "customer_id": "42",
+        "identifiers": {"id": "42", "email": "test@example.com", "cio_id": "d9c106000001"},
+        "delivery_id": "RPILAgUBcRhIBqSfeiIwdIYJKxTY",
+        "action_id": 42,
+        "broadcast_id": 9,
+        "recipient": "test@example.com",
+        "subject": "Thanks for signing up",
+    },
+}
+
+
+@dataclass
+class Place:
+    """A folder with a settings file that can be edited, and its `.env`."""
+
+    folder: Path
+    store_url: str
+    track_url: str = ""
+    more: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "settings.toml"
+
+    def write(self, **more: str) -> Place:
+        """Writes the file; `more` adds lines to a table, or whole tables under names that aren't one."""
+        tables = {
+            "server": "port = 0",
+            "admin": "port = 0",
+            "store": f'url = "{self.store_url}"',
+            "webhooks": 'signing_keys = ["env:SIGNING_KEY"]',
+            "sync": 'latency = "100ms"',
+            "log": 'format = "json"',
+            **self.more,
+            **more,
+        }
+        if self.track_url and "customerio" not in more:
+            tables["customerio"] = self.customerio()
+        text = "\n".join(f"[{name}]\n{lines}\n" for name, lines in tables.items())
+        (self.folder / ".env").write_text(f"SIGNING_KEY={KEY}\nAPI_KEY={API_KEY}\n")
+        unfinished = self.path.with_suffix(".tmp")
+        unfinished.write_text(text)
+        unfinished.replace(self.path)
+        return self
+
+    def customerio(self, *more: str) -> str:
+        """The lines of the customerio table, and others after them."""
+        lines = [
+            f'site_id = "{SITE_ID}"',
+            'api_key = "env:API_KEY"',
+            'region = "us"',
+            f'track_url = "{self.track_url}"',
+        ]
+        return "\n".join([*lines, *more])
+
+    def settings(self) -> Settings:
+        return settings_file.load(self.path)
+
+    def run(self, *arguments: str, exit_status: int = 0) -> str:
+        """Runs a command as its user would; returns what it printed, stderr after stdout."""
+        done = subprocess.run(
+            [sys.executable, "-m", "connector", "--settings", str(self.path), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=_environment(),
+            check=False,
+        )
+        shown = done.stdout + done.stderr
+        assert done.returncode == exit_status, shown
+        assert "Traceback" not in shown, shown
+        return shown
+
+    def export(self, what: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.run("export", what).splitlines()]
+
+
+class Give(Protocol):
+    """Imports rows as a user would, from a JSONL file."""
+
+    def __call__(self, settings: Settings, *rows: dict[str, Any]) -> import_files.Summary: ...
+
+
+@dataclass
+class Sandbox:
+    """A local Customer.io on a port, and its state."""
+
+    url: str
+    state: state.State
+
+    def people(self) -> dict[str, dict[str, Any]]:
+        """Attributes by id, the email among them."""
+        return {
+            str(person.id): {**person.attributes, **({"email": person.email} if person.email else {})}
+            for person in self.state.people
+        }
+
+
+@asynccontextmanager
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """For as long as the block lasts."""
+    customerio = state.State(time.time)
+    application = track_api.create_app(customerio, site_id=SITE_ID, api_key=API_KEY)
+    async with track_api.serve(application) as running:
+        yield Sandbox(running.url, customerio)
+
+
+def example(event_id: str = VENDOR_EXAMPLE["event_id"], **data: Any) -> bytes:
+    """The vendor's example, or one like it under another event id."""
+    return json.dumps({**VENDOR_EXAMPLE, "event_id": event_id, "data": {**VENDOR_EXAMPLE["data"], **data}}).encode()
+
+
+def signed(body: bytes, key: str = KEY, timestamp: str = "1613063090") -> dict[str, str]:
+    """The headers that Customer.io would send with the body."""
+    return {"X-CIO-Timestamp": timestamp, "X-CIO-Signature": signature.sign(key, timestamp, body)}
+
+
+async def post(session: aiohttp.ClientSession, url: str, body: bytes, **headers: str) -> tuple[int, str]:
+    """Posts a webhook; status and body of the answer."""
+    async with session.post(
+        f"{url}/webhooks/customerio",
+        data=io.BytesIO(body),
+        headers={**signed(body), **headers},
+        skip_auto_headers=["User-Agent"],
+    ) as response:
+        return response.status, await response.text()
+
+
+class Process:
+    """A real `connector run`. Its log is kept; waiting for a line of it is how tests wait."""
+
+    def __init__(self, place: Place) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "connector", "--settings", str(place.path), "run"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=_environment(),
+        )
+        self.lines: list[dict[str, Any]] = []
+        self._arrived = threading.Condition()
+        self._ended = False
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+        listening = self.wait_for("listening")
+        self.url = listening["webhooks"].removesuffix("/webhooks/customerio")
+        self.admin_url = listening["admin"]
+
+    def wait_for(self, event: str, seconds: float = 30) -> dict[str, Any]:
+        """The first log line of this event, now or when it comes."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._ended or self._find(event) is not None, seconds)
+            found = self._find(event)
+        assert found is not None, f"no {event!r} in {self.lines}"
+        return found
+
+    def kill(self) -> None:
+        """kill -9"""
+        self._process.kill()
+        self._end()
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit status."""
+        self._process.terminate()
+        self._end()
+        return self._process.returncode
+
+    def _end(self) -> None:
+        self._process.wait(30)
+        self._reading.join(10)
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+    def _find(self, event: str) -> dict[str, Any] | None:
+        return next((line for line in self.lines if line.get("event") == event), None)
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            with self._arrived:
+                self.lines.append(json.loads(line) if line.startswith("{") else {"text": line})
+                self._arrived.notify_all()
+        with self._arrived:
+            self._ended = True
+            self._arrived.notify_all()
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CONNECTOR_")}
+    return {**kept, "NO_COLOR": "1", "COLUMNS": "200"}

@@ -1,0 +1,198 @@
+"""What happens to users whom Customer.io doesn't take: nobody is lost, and nobody else is kept waiting."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from aiohttp import web
+
+from connector import app
+from connector.commands import sync as syncing
+from connector.outbound.client import TrackClient
+from connector.settings import Settings
+from connector.store import attempts, mirror, pending
+from connector.store.database import Database
+from connector.store.schema import users
+from tests.places import Give, Place, Sandbox
+
+PEOPLE = {"people": 'segments = ["All"]', "segments": '"All" = { everyone = true }'}
+
+Answers = Callable[[web.Request, dict[str, Any]], web.Response]
+
+
+@asynccontextmanager
+async def track_api(answers: Answers) -> AsyncIterator[str]:
+    """A Track API that answers as the test says, on a port."""
+
+    async def handle(request: web.Request) -> web.Response:
+        return answers(request, await request.json())
+
+    application = web.Application(client_max_size=1024 * 1024)
+    application.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def settings_for(place: Place, url: str, api: str) -> Settings:
+    place.track_url = url
+    place.more = PEOPLE
+    place.write(customerio=place.customerio(f'api = "{api}"', "rate_per_second = 10000"))
+    return place.settings()
+
+
+def user(number: int) -> dict[str, Any]:
+    return {"external_id": f"u{number}", "email": f"u{number}@example.com"}
+
+
+def refuse_u3(request: web.Request, body: dict[str, Any]) -> web.Response:
+    words = "property value cannot be longer than 1000 bytes"
+    if "batch" not in body:
+        refused = request.path.endswith("/u3")
+        return web.json_response({"meta": {"errors": [words]}} if refused else {}, status=400 if refused else 200)
+    at = next((index for index, item in enumerate(body["batch"]) if item["identifiers"]["id"] == "u3"), None)
+    if at is None:
+        return web.json_response({})
+    error = {"batch_index": at, "reason": "invalid", "field": "attributes.x", "message": words}
+    return web.json_response({"errors": [error]}, status=207)
+
+
+@pytest.mark.parametrize("api", ["batch", "single"])
+async def test_a_refused_user_stays_pending_and_the_others_are_delivered(
+    db: Database, place: Place, give: Give, api: str
+) -> None:
+    async with track_api(refuse_u3) as url:
+        settings = settings_for(place, url, api)
+        give(settings, *(user(number) for number in range(5)))
+        summary = await syncing.sync(db, settings, app.now)
+        assert summary.tally.created == 4
+        assert summary.tally.failed == {"refused": 1}
+        assert (summary.waiting, summary.exit_status) == (1, 1)
+        again = await syncing.sync(db, settings, app.now)
+        assert (again.tally.calls, again.waiting, again.exit_status) == (0, 1, 1)
+    u3 = db.read(lambda c: c.execute(sa.select(users.c.id).where(users.c.external_id == "u3")).scalar_one())
+    (attempt,) = db.read(attempts.of_user, u3)
+    assert (attempt["what"], attempt["reason"]) == ("create", "refused")
+    assert "property value cannot be longer than 1000 bytes" in attempt["message"]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(401, "unauthorized"), (301, "redirected"), (500, "server_error"), (413, "refused"), (429, "rate_limited")],
+)
+async def test_a_call_that_fails_as_a_whole_leaves_everyone_pending_under_its_reason(
+    db: Database, place: Place, give: Give, status: int, reason: str
+) -> None:
+    def refuse(_request: web.Request, _body: dict[str, Any]) -> web.Response:
+        return web.Response(status=status, text="<html>", headers={"Location": "https://example.com/"})
+
+    async with track_api(refuse) as url:
+        settings = settings_for(place, url, "batch")
+        give(settings, user(1), user(2))
+        summary = await syncing.sync(db, settings, app.now)
+    assert summary.tally.failed == {reason: 2}
+    assert summary.exit_status == 1
+    assert db.read(mirror.count) == 0
+
+
+async def test_a_server_error_is_tried_three_times_and_then_again_later(db: Database, place: Place, give: Give) -> None:
+    answered = [500, 503, 500]
+
+    def answers(_request: web.Request, _body: dict[str, Any]) -> web.Response:
+        return web.json_response({}, status=answered.pop(0) if answered else 200)
+
+    async with track_api(answers) as url:
+        settings = settings_for(place, url, "batch")
+        give(settings, user(1))
+        assert (await syncing.sync(db, settings, app.now)).tally.failed == {"server_error": 1}
+        assert answered == []
+        later = await syncing.sync(db, settings, lambda: app.now() + timedelta(minutes=1))
+        assert (later.tally.created, later.exit_status) == (1, 0)
+
+
+async def test_wrong_credentials_lose_nobody(db: Database, place: Place, give: Give, sandbox: Sandbox) -> None:
+    settings = settings_for(place, sandbox.url, "batch")
+    give(settings, user(1), user(2))
+    (place.folder / ".env").write_text("SIGNING_KEY=x\nAPI_KEY=wrong\n")
+    assert (await syncing.sync(db, place.settings(), app.now)).tally.failed == {"unauthorized": 2}
+    summary = await syncing.sync(db, settings, lambda: app.now() + timedelta(minutes=1))
+    assert summary.tally.created == 2
+    assert set(sandbox.people()) == {"u1", "u2"}
+
+
+async def test_nobody_to_reach_is_a_network_failure(db: Database, place: Place, give: Give) -> None:
+    settings = settings_for(place, "http://127.0.0.1:9", "batch")
+    give(settings, user(1))
+    assert (await syncing.sync(db, settings, app.now)).tally.failed == {"network": 1}
+
+
+async def test_a_429_pauses_every_call_for_as_long_as_it_says(place: Place) -> None:
+    def answers(_request: web.Request, _body: dict[str, Any]) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": "40"})
+
+    async with track_api(answers) as url:
+        settings = settings_for(place, url, "batch")
+        async with TrackClient(settings.customerio) as client:
+            first = await client.batch([b"{}"], time.monotonic() + 10)
+            second = await client.batch([b"{}"], time.monotonic() + 10)
+            assert (first.status, first.retry_after) == (429, 40)
+            assert 30 < client.paused_for <= 40
+            assert (second.status, second.calls, client.calls) == (429, 0, 1)
+
+
+async def test_no_call_begins_on_a_lease_that_is_too_old(place: Place, sandbox: Sandbox) -> None:
+    settings = settings_for(place, sandbox.url, "batch")
+    async with TrackClient(settings.customerio) as client:
+        answer = await client.batch([b"{}"], time.monotonic() - 1)
+    assert (answer.problem, answer.calls) == ("lease_ran_out", 0)
+    assert sandbox.state.calls_received == 0
+
+
+async def test_what_was_sent_on_a_lost_lease_is_not_recorded(db: Database, place: Place, give: Give) -> None:
+    """The worker's lease is taken over while its call is under way: what it then brings must not count."""
+
+    def take_over(_request: web.Request, _body: dict[str, Any]) -> web.Response:
+        late = app.now() + timedelta(hours=1)
+        db.write(pending.claim, "another worker", late, late + timedelta(hours=1), 10)
+        return web.json_response({})
+
+    async with track_api(take_over) as url:
+        settings = settings_for(place, url, "batch")
+        give(settings, user(1))
+        worker = syncing.Worker(db, app.now)
+        await db.on_thread(lambda: syncing.full_pass.run(db, settings, app.now))
+        async with TrackClient(settings.customerio) as client:
+            tally = await worker.work_once(settings, client)
+    assert (tally.created, client.calls) == (0, 1)
+    assert db.read(mirror.count) == 0
+    assert db.write(pending.still_ours, "another worker")
+
+
+async def test_a_change_in_flight_is_sent_too(db: Database, place: Place, give: Give) -> None:
+    emails: list[str] = []
+
+    def answers(_request: web.Request, body: dict[str, Any]) -> web.Response:
+        emails.append(json.dumps(body["batch"][0]["attributes"]))
+        if len(emails) == 2:
+            give(settings, {"external_id": "u1", "email": "newest@example.com"})
+        return web.json_response({})
+
+    async with track_api(answers) as url:
+        settings = settings_for(place, url, "batch")
+        give(settings, user(1))
+        await syncing.sync(db, settings, app.now)
+        give(settings, {"external_id": "u1", "email": "newer@example.com"})
+        summary = await syncing.sync(db, settings, app.now)
+    assert summary.tally.updated == 2
+    assert ["newer@" in emails[1], "newest@" in emails[2]] == [True, True]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -12,12 +12,15 @@ from connector.records import Event
 from connector.store import database
 from connector.store.schema import events
 
+_FIELDS = tuple(field.name for field in fields(Event))
+
 
 def add(connection: Connection, batch: Sequence[Event]) -> None:
     """Stores events; one that is there already stays as it is."""
     if batch:
         statement = database.insert(connection, events).on_conflict_do_nothing()
-        connection.execute(statement, [asdict(event) for event in batch])
+        # dataclasses.asdict would copy every property deeply, which took longer than storing them.
+        connection.execute(statement, [{name: getattr(event, name) for name in _FIELDS} for event in batch])
 
 
 def count(connection: Connection) -> int:

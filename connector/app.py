@@ -182,16 +182,31 @@ async def _kept(name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None
 
 async def _watch(path: Path, current: Current, stopping: asyncio.Event) -> None:
     """A valid edit takes effect between units of work; a broken one is shown, and the settings in force stay."""
-    async for read in settings_file.watch(path, stopping):
-        if isinstance(read, errors.Misconfigured):
-            current.refused = read
-            _log.error("settings_refused", reason="invalid", faults=[str(fault) for fault in read.faults] or str(read))
-            continue
-        restart = settings_file.restart_needed(current.settings, read)
-        current.settings, current.refused = read, None
+    async with contextlib.aclosing(settings_file.watch(path, stopping)) as edits:
+        # An edit between the start's own reading and the watch's beginning must not be missed.
+        _edited(await asyncio.to_thread(_read_again, path), current)
+        async for edit in edits:
+            _edited(edit, current)
+
+
+def _read_again(path: Path) -> Settings | errors.Misconfigured:
+    try:
+        return settings_file.load(path)
+    except errors.Misconfigured as error:
+        return error
+
+
+def _edited(edit: Settings | errors.Misconfigured, current: Current) -> None:
+    if isinstance(edit, errors.Misconfigured):
+        current.refused = edit
+        _log.error("settings_refused", reason="invalid", faults=[str(fault) for fault in edit.faults] or str(edit))
+        return
+    before, current.settings, current.refused = current.settings, edit, None
+    if edit != before:
         current.edited.set()
-        log.configure(read.log.level, read.log.format, personal_data=read.log.personal_data)
-        _log.info("settings_applied", hash=read.sent_hash(), needs_restart=list(restart))
+        log.configure(edit.log.level, edit.log.format, personal_data=edit.log.personal_data)
+        needs_restart = list(settings_file.restart_needed(before, edit))
+        _log.info("settings_applied", hash=edit.sent_hash(), needs_restart=needs_restart)
 
 
 def _status(db: Database, current: Current, receiver: Receiver) -> Callable[[web.Request], Any]:

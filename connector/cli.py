@@ -29,6 +29,7 @@ from connector.commands import import_files, sandbox_server, status_text
 from connector.commands import sync as syncing
 from connector.commands.demo import demo as run_demo
 from connector.inbound.reader import Reader
+from connector.sandbox.faults import Wanted
 from connector.settings import Settings
 from connector.store import export as exporting
 from connector.store import migrate as migrating
@@ -37,6 +38,7 @@ from connector.store.database import Database
 T = TypeVar("T")
 
 DEFAULT_SETTINGS = "settings.toml"
+FAULT_HELP = 'A fault for each request in turn, such as "3x500, 429:2, cut, apply-cut, hang:30, 200".'
 
 cli = typer.Typer(
     name="connector",
@@ -236,17 +238,46 @@ def approve(
 @cli.command()
 def sandbox(
     host: str = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0: any free one.")] = 9000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 9000,
     region: Region = Region.us,
     site_id: str = "sandbox-site",
     api_key: str = "sandbox-key",
+    certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM with its key: serve https.")] = None,
+    webhook_url: Annotated[str | None, typer.Option(metavar="URL", help="Where it reports to.")] = None,
+    signing_key: Annotated[str, typer.Option(help="What it signs webhooks with.")] = "sandbox-signing-key",
+    campaign_event: Annotated[str | None, typer.Option(metavar="NAME", help="The event that starts a mail.")] = None,
+    speed: Annotated[float, typer.Option(help="How much faster webhooks wait for a retry.")] = 1.0,
+    state: Annotated[Path | None, typer.Option(metavar="FILE", help="An SQLite file to keep the state in.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Repeatable; batches out of order.")] = None,
+    fault: Annotated[str, typer.Option(metavar="SCRIPT", help=FAULT_HELP)] = "",
+    fail_share: Annotated[list[str] | None, typer.Option(metavar="FAULT=SHARE", help="500=0.05; repeatable.")] = None,
+    latency: Annotated[str, typer.Option(metavar="TIME", help="Before every answer, such as 50ms.")] = "",
+    rate_limit: Annotated[int, typer.Option(min=0, help="Requests a second, more are answered 429.")] = 0,
+    retry_after: Annotated[int | None, typer.Option(min=0, help="The Retry-After of that 429.")] = None,
+    outage: Annotated[str, typer.Option(metavar="FAULT", help="For every request: cut, 503, 503:60 …")] = "",
+    unauthorized: Annotated[bool, typer.Option("--unauthorized", help="401 for all.")] = False,
+    wrong_region: Annotated[bool, typer.Option("--wrong-region", help="Redirected, all of them.")] = False,
     _settings_file: SettingsFile = None,
 ) -> None:
-    """A local Customer.io: its Track API with its limits. Runs until Ctrl-C."""
-    serving = sandbox_server.serve(
-        host=host, port=port, site_id=site_id, api_key=api_key, region=region.value, console=remarks
+    """A local Customer.io: its Track API with its limits, its webhooks, faults on demand. Runs until Ctrl-C."""
+    shares = sandbox_server.shares(fail_share or ())
+    wanted = Wanted(fault, shares, latency, rate_limit, retry_after, outage, unauthorized, wrong_region)
+    options = sandbox_server.Options(
+        host=host,
+        port=port,
+        region=region.value,
+        site_id=site_id,
+        api_key=api_key,
+        certificate=certificate,
+        webhook_url=webhook_url,
+        signing_key=signing_key,
+        campaign_event=campaign_event,
+        speed=speed,
+        state=state,
+        seed=seed,
+        faults=wanted,
     )
-    _run_async(serving)
+    _run_async(sandbox_server.serve(options, remarks))
 
 
 @cli.command()

@@ -202,9 +202,9 @@ async def _events_in(
     people = await _get(session, f"{sandbox_url}/sandbox/people")
     recipients = [webhook_bodies.Recipient(each["id"], each["email"], each["cio_id"]) for each in people]
     rng = random.Random(SEED)  # noqa: S311 - a repeatable story, no secret
-    started = int(time.time()) - 3600
+    started = int(time.time())  # an opt-out from before the people were created would be carried to Customer.io
     sent = list(webhook_bodies.stream(recipients[:40], MESSAGE_LIFE, rng, timestamp=started))
-    sent += webhook_bodies.stream(recipients[40:48], RARER, rng, timestamp=started + 60)
+    sent += webhook_bodies.stream(recipients[40:48], RARER, rng, timestamp=started)
     sent += sent[::10]
     answers = await webhook_sender.send(endpoint, sent)
     forged = webhook_sender.Endpoint(endpoint.url, "not the key")

@@ -71,6 +71,8 @@ def open_source(path: Path) -> Source:
         raise errors.Misconfigured(f"{path} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise errors.Misconfigured(f"{path} is not UTF-8 text; save it as UTF-8") from error
+    except csv.Error as error:
+        raise errors.Misconfigured(f"{path} can't be read as CSV: {error}") from error
 
 
 def _column_types(path: Path) -> dict[str, str]:

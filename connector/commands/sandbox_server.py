@@ -3,27 +3,146 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import ssl
 import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
-from connector.sandbox import state, track_api
+from connector import errors
+from connector.sandbox import reporting, state, track_api
+from connector.sandbox.clock import Wall
+from connector.sandbox.fault_script import WORDS
+from connector.sandbox.faults import Faults, Wanted
+from connector.sandbox.reporting import Webhooks
+from connector.sandbox.state import State
+from connector.sandbox.state_file import KeptState, StateFile
+
+_COLLECT_AFTER = 100_000  # objects made and not freed since
 
 
-async def serve(
-    *, host: str, port: int, site_id: str, api_key: str, region: Literal["us", "eu"], console: Console
-) -> None:
-    """Serves until cancelled; says how to point a connector at it."""
-    application = track_api.create_app(state.State(time.time), site_id=site_id, api_key=api_key, region=region)
-    async with track_api.serve(application, host, port) as running:
-        console.print(f"a local Customer.io ({region}) at {running.url}; what it holds: {running.url}/sandbox")
-        console.print("point a connector at it:", style="dim")
-        console.print(
-            f'  [customerio]\n  site_id = "{site_id}"\n  api_key = "env:…"  # {api_key}\n'
-            f'  region = "{region}"\n  track_url = "{running.url}"',
-            style="dim",
-            markup=False,
-            highlight=False,
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for on the command line.
+
+    `speed` is how much faster than real time webhooks wait for a retry. `certificate` is a PEM file that also holds
+    the key; with it the sandbox serves https. A `seed` makes faults and webhooks repeatable and turns on that the
+    items of a batch are applied in an order drawn by lot.
+    """
+
+    host: str
+    port: int
+    region: Literal["us", "eu"]
+    site_id: str
+    api_key: str
+    certificate: Path | None
+    webhook_url: str | None
+    signing_key: str
+    campaign_event: str | None
+    speed: float
+    state: Path | None
+    seed: int | None
+    faults: Wanted
+
+
+async def serve(options: Options, console: Console) -> None:
+    """Serves until cancelled; says how to point a connector at it. What can't be used is an `errors.Misconfigured`."""
+    # What a sandbox holds stays, so looking through all of it again and again would take half of a batch's time.
+    gc.set_threshold(_COLLECT_AFTER, 20, 100)
+    faults, webhooks, tls = _faults(options), _webhooks(options), _tls(options.certificate)
+    with _state(options.state) as kept:
+        application = track_api.create_app(
+            kept,
+            site_id=options.site_id,
+            api_key=options.api_key,
+            region=options.region,
+            faulty=faults,
+            webhooks=webhooks,
+            batch_order_seed=options.seed,
         )
-        await asyncio.Event().wait()
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                serving = track_api.serve(application, options.host, options.port, tls=tls)
+                running = await stack.enter_async_context(serving)
+            except OSError as error:
+                raise errors.Misconfigured(
+                    f"can't listen on {options.host}:{options.port}: {error.strerror}"
+                ) from error
+            _introduce(options, kept, running.url, console)
+            await asyncio.Event().wait()
+
+
+def shares(given: Iterable[str]) -> dict[str, float]:
+    """`--fail-share` options such as `500=0.05`."""
+    read = {}
+    for each in given:
+        word, equals, share = each.rpartition("=")
+        try:
+            read[word] = float(share)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise errors.Misconfigured(f'--fail-share {each!r}: write it like "500=0.05"; faults: {WORDS}')
+    return read
+
+
+def _faults(options: Options) -> Faults:
+    try:
+        return Faults(options.faults, seed=options.seed)
+    except errors.Refused as refusal:
+        raise errors.Misconfigured(str(refusal)) from refusal
+
+
+def _webhooks(options: Options) -> Webhooks:
+    try:
+        endpoint = reporting.NOWHERE
+        if options.webhook_url is not None:
+            endpoint = reporting.endpoint(options.webhook_url, options.signing_key)
+        clock = Wall(options.speed)
+    except ValueError as error:
+        raise errors.Misconfigured(f"webhooks: {error}") from error
+    return Webhooks(endpoint, clock=clock, seed=options.seed or 0, campaign_event=options.campaign_event)
+
+
+def _tls(certificate: Path | None) -> ssl.SSLContext | None:
+    if certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate)
+    except OSError as error:  # an SSLError is one
+        raise errors.Misconfigured(f"the certificate {certificate} can't be used: {error}") from error
+    return context
+
+
+@contextlib.contextmanager
+def _state(path: Path | None) -> Iterator[State]:
+    if path is None:
+        yield state.State(time.time)
+        return
+    file = StateFile(path)
+    try:
+        yield KeptState(file, time.time)
+    finally:
+        file.close()
+
+
+def _introduce(options: Options, kept: State, url: str, console: Console) -> None:
+    console.print(f"a local Customer.io ({options.region}) at {url}; what it holds: {url}/")
+    if options.state is not None:
+        console.print(f"state in {options.state}: {len(kept.people):,} people, {kept.activities_kept():,} activities")
+    if options.webhook_url is not None:
+        console.print(f"webhooks go to {options.webhook_url}")
+    console.print("point a connector at it:", style="dim")
+    console.print(
+        f'  [customerio]\n  site_id = "{options.site_id}"\n  api_key = "env:…"  # {options.api_key}\n'
+        f'  region = "{options.region}"\n  track_url = "{url}"',
+        style="dim",
+        markup=False,
+        highlight=False,
+    )

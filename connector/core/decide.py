@@ -48,9 +48,7 @@ def _enter(subject: Subject, settings: Settings, now: datetime) -> Decision:
         return Decision("skip", "customer_id_taken")
     if settings.people.require_email and not user.email:
         return Decision("skip", "no_email")
-    wanted, left_out = mapping.attributes(user, subject.segment_bits, settings)
-    if user.opted_out:
-        wanted[mapping.OPT_OUT] = True
+    wanted, left_out = mapping.attributes(user, subject.segment_bits, settings, opted_out=user.opted_out)
     return Decision("create", "entered", customer_id, wanted, wanted, left_out, int(now.timestamp()))
 
 
@@ -60,13 +58,14 @@ def _stay(subject: Subject, mirror: Mirror, settings: Settings, now: datetime) -
     today = mapping.customer_id(user, settings)
     if today not in (sent_as, "no_customer_id"):
         return Decision("skip", "customer_id_changed", sent_as)
-    wanted, left_out = mapping.attributes(user, subject.segment_bits, settings)
     carried = mapping.OPT_OUT in mirror.attributes
     missed = (
         user.opted_out and not carried and user.opt_changed_at is not None and user.opt_changed_at < mirror.created_at
     )
-    if carried or missed:
-        wanted[mapping.OPT_OUT] = True
+    wanted, left_out = mapping.attributes(user, subject.segment_bits, settings, opted_out=carried or missed)
+    for each in left_out:
+        if each.reason != "too_many" and each.name in mirror.attributes:
+            wanted[each.name] = mirror.attributes[each.name]  # left out, not emptied: they still have a value
     changes = diff.changes(mirror.attributes, wanted, settings.people.segments_attribute)
     if not changes:
         return Decision("skip", "unchanged", sent_as, attributes=wanted, left_out=left_out)

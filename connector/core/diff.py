@@ -21,12 +21,24 @@ def changes(sent: Mapping[str, Any], wanted: Mapping[str, Any], unordered: str) 
 
 
 def _equal(before: Any, after: Any, *, in_any_order: bool = False) -> bool:
-    if isinstance(before, bool) or isinstance(after, bool):
-        return before is after
-    if isinstance(before, list) and isinstance(after, list):
-        if in_any_order:
-            return sorted(before) == sorted(after)
-        return len(before) == len(after) and all(map(_equal, before, after))
-    if isinstance(before, dict) and isinstance(after, dict):
-        return before.keys() == after.keys() and all(_equal(before[key], after[key]) for key in after)
-    return bool(before == after)
+    if in_any_order and isinstance(before, list) and isinstance(after, list):
+        # By their text: what was sent under this name may have been any list, before it was the segments.
+        before, after = sorted(before, key=str), sorted(after, key=str)
+    # Not by recursion: a value of 1,000 bytes can be nested deeper than Python follows.
+    pairs = [(before, after)]
+    while pairs:
+        one, other = pairs.pop()
+        if isinstance(one, bool) or isinstance(other, bool):
+            if one is not other:
+                return False
+        elif isinstance(one, list) and isinstance(other, list):
+            if len(one) != len(other):
+                return False
+            pairs.extend(zip(one, other, strict=True))
+        elif isinstance(one, dict) and isinstance(other, dict):
+            if one.keys() != other.keys():
+                return False
+            pairs.extend((one[name], other[name]) for name in one)
+        elif one != other:
+            return False
+    return True

@@ -53,11 +53,10 @@ def identifies(decision: Decision, max_attributes: int) -> list[Identify]:
         in_all = {mapping.OPT_OUT: decision.changes[mapping.OPT_OUT]}
     rest = {name: value for name, value in decision.changes.items() if name not in in_all}
     room = max(max_attributes - len(in_all), 1)
-    parts = [
+    return [
         Identify(decision.customer_id, {**in_all, **dict(chunk)}, decision.timestamp)
         for chunk in _chunks(rest.items(), room)
     ]
-    return parts or [Identify(decision.customer_id, in_all, decision.timestamp)]
 
 
 def operation(part: Identify) -> bytes:
@@ -93,6 +92,7 @@ def batches(works: Iterable[Work]) -> Iterator[list[Work]]:
 
 
 def _chunks(items: Iterable[tuple[str, Any]], most: int) -> Iterator[Sequence[tuple[str, Any]]]:
+    """The items in the fewest chunks that keep their order and the limits; one empty chunk when there are none."""
     chunk: list[tuple[str, Any]] = []
     size = 0
     for name, value in items:
@@ -103,5 +103,4 @@ def _chunks(items: Iterable[tuple[str, Any]], most: int) -> Iterator[Sequence[tu
             chunk, size = [], 0
         chunk.append((name, value))
         size += item_size
-    if chunk:
-        yield chunk
+    yield chunk

@@ -1,18 +1,19 @@
 """What Customer.io should have of a user: the customer id, and the attributes under the names they are sent by.
 
-Order of the attributes: email, created_at, the segments, then the picked ones as the settings list them. Empty
-values (null and "") are absent here; the diff turns an attribute that was sent and is absent now into a null.
-Limits are the vendor's, in bytes of UTF-8 (https://docs.customer.io/api/track/): over them, Customer.io refuses
-the whole call, so the one attribute is left out with its reason and the rest goes:
+Order of the attributes: email, created_at, the segments, an opt-out, then the picked ones as the settings list
+them. Empty values (null and "") are absent here; the diff turns an attribute that was sent and is absent now into a
+null. Limits are the vendor's, in bytes of UTF-8 (https://docs.customer.io/api/track/): over them, Customer.io refuses
+the whole call, so the one attribute is left out with its reason and the rest goes (names are short enough: the
+settings see to it):
 
-    name_too_long       over 150 bytes
     value_too_long      over 1,000 bytes (of its JSON, when it is no text)
-    segments_too_long   the segment names together are over 1,000 bytes
+    segments_too_long   likewise, of the list of segment names
     too_many            more than 300 attributes of one person
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,7 +23,6 @@ from connector.core import times
 from connector.records import CustomerId, LeftOut, User
 from connector.settings import People, Pick, Settings
 
-MAX_NAME_BYTES = 150
 MAX_VALUE_BYTES = 1000
 MAX_ID_BYTES = 150
 MAX_ATTRIBUTES = 300
@@ -52,25 +52,33 @@ def customer_id(user: User, settings: Settings) -> CustomerId | str:
     """The customer id of a user, or the reason why they can't have one: `no_customer_id`, `bad_customer_id`.
 
     An id of `.` or `..` would be a path of another meaning, and in v1 an id that starts with `cio_` or looks
-    like an email address would be read as another kind of identifier.
+    like an email address would be read as another kind of identifier. Blanks around it are not part of an id:
+    webhooks and imports are read without them, too.
     """
     source, value = customer_id_value(user, settings.people)
     if value is None:
         return "no_customer_id"
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return "bad_customer_id"
-    text = str(value)
-    if text.strip() == "" or text in {".", ".."} or len(text.encode()) > MAX_ID_BYTES:
-        return "bad_customer_id"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return "bad_customer_id"
+        value = int(value) if value.is_integer() else value  # 42.0 and 42 are one number, and so one person
+    text = str(value).strip()
     if source == "email":
-        return CustomerId("email", text.lower())
-    if settings.customerio.api == "single" and (text.startswith("cio_") or "@" in text):
+        text = text.lower()
+    if text in {"", ".", ".."} or len(text.encode()) > MAX_ID_BYTES:
         return "bad_customer_id"
-    return CustomerId("id", text)
+    if settings.customerio.api == "single" and (text.startswith("cio_") or ("@" in text and source != "email")):
+        return "bad_customer_id"
+    return CustomerId("email" if source == "email" else "id", text)
 
 
-def attributes(user: User, bits: str, settings: Settings) -> tuple[dict[str, Any], tuple[LeftOut, ...]]:
-    """What the person should have of us, in sending order, and what had to be left out."""
+def attributes(
+    user: User, bits: str, settings: Settings, *, opted_out: bool = False
+) -> tuple[dict[str, Any], tuple[LeftOut, ...]]:
+    """What the person should have of us, in sending order, and what had to be left out. With `opted_out` they also
+    have the opt-out, which the picked attributes then leave a place for."""
     people = settings.people
     wanted: dict[str, Any] = {}
     left_out: list[LeftOut] = []
@@ -80,12 +88,13 @@ def attributes(user: User, bits: str, settings: Settings) -> tuple[dict[str, Any
         wanted["created_at"] = int(user.created_at.timestamp())
     if people.segments_attribute:
         names = memberships(bits, settings)
-        if sum(len(name.encode()) for name in names) > MAX_VALUE_BYTES:
-            left_out.append(
-                LeftOut(people.segments_attribute, "segments_too_long", "the segment names are over 1,000 bytes")
-            )
+        if (size := _size(names)) > MAX_VALUE_BYTES:
+            message = f"the segments are {size:,} bytes, 1,000 are allowed"
+            left_out.append(LeftOut(people.segments_attribute, "segments_too_long", message))
         else:
             wanted[people.segments_attribute] = names
+    if opted_out:
+        wanted[OPT_OUT] = True
     zone = ZoneInfo(people.timezone)
     for pick in people.attributes:
         value = _builtin(user, pick.name) if pick.name in _BUILTIN else _nested(user.attributes, pick.name)
@@ -95,15 +104,17 @@ def attributes(user: User, bits: str, settings: Settings) -> tuple[dict[str, Any
 
 
 def _put(wanted: dict[str, Any], left_out: list[LeftOut], name: str, value: Any) -> None:
-    size = len(value.encode()) if isinstance(value, str) else len(msgspec.json.encode(value))
-    if len(name.encode()) > MAX_NAME_BYTES:
-        left_out.append(LeftOut(name, "name_too_long", f"the name is {len(name.encode())} bytes, 150 are allowed"))
-    elif size > MAX_VALUE_BYTES:
+    size = _size(value)
+    if size > MAX_VALUE_BYTES:
         left_out.append(LeftOut(name, "value_too_long", f"the value is {size:,} bytes, 1,000 are allowed"))
     elif len(wanted) >= MAX_ATTRIBUTES:
         left_out.append(LeftOut(name, "too_many", "a person has at most 300 attributes"))
     else:
         wanted[name] = value
+
+
+def _size(value: Any) -> int:
+    return len(value.encode()) if isinstance(value, str) else len(msgspec.json.encode(value))
 
 
 def _dated(pick: Pick, value: Any, zone: ZoneInfo) -> Any:

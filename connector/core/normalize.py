@@ -6,7 +6,7 @@ for a deleted person, and nothing in `data` is validated beyond its shape. What 
 one reason word and stays in the inbox:
 
     not_json       not a JSON document, or text in it that is no Unicode
-    too_deep       nested deeper than a reader can follow
+    too_deep       nested deeper than 100 levels, which not everything behind the reader can follow
     wrong_shape    JSON, but not the envelope
     unknown_kind   the envelope, of a kind that this version does not know
     too_large      over 1 MiB (the receiver says so; such a body is not parsed)
@@ -25,6 +25,9 @@ from connector.records import Identifier, OptWord, Reading, Unread
 
 MAX_READ_BYTES = 1024 * 1024
 _MAX_ID_LENGTH = 200
+_MAX_IDENTIFIER_BYTES = 1000  # an index entry of PostgreSQL ends at 2,704
+_MAX_TIMESTAMP_DIGITS = 12  # the year 9999 has that many
+_MAX_DEPTH = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OPT_OUT = {
     "customer.unsubscribed": True,
@@ -64,7 +67,8 @@ def source_id(body: bytes) -> str:
 
 
 def read(source_id: str, body: bytes, received_at: datetime) -> Reading | Unread:
-    """The webhook as an event. A missing or impossible timestamp counts as received_at, and `context.flags` says so."""
+    """The webhook as an event. A missing or impossible timestamp counts as received_at; `context.flags` says so, and
+    likewise when something else could not be taken as it came."""
     try:
         envelope = _envelope_decoder.decode(body)
     except msgspec.ValidationError:
@@ -77,6 +81,9 @@ def read(source_id: str, body: bytes, received_at: datetime) -> Reading | Unread
     name = naming.name(kind)
     if name is None:
         return Unread("unknown_kind", kind[:_MAX_ID_LENGTH].replace("\0", "\ufffd"))
+    # Counted first: a body with so few brackets can't be deep, and that is nearly every one.
+    if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _too_deep(envelope.data):
+        return Unread("too_deep")
 
     flags: list[str] = []
     data = envelope.data
@@ -87,17 +94,31 @@ def read(source_id: str, body: bytes, received_at: datetime) -> Reading | Unread
     if occurred_at is None:
         occurred_at = received_at
         flags.append("no_timestamp")
+    named = _identifiers(envelope.object_type, data)
+    identifiers = tuple(each for each in named if len(each.value.encode()) <= _MAX_IDENTIFIER_BYTES)
+    if len(identifiers) < len(named):
+        flags.append("identifier_too_long")
     opted_out = _OPT_OUT.get(kind)
     return Reading(
         source_id=source_id,
         kind=kind,
         name=name,
-        identifiers=_identifiers(envelope.object_type, data),
+        identifiers=identifiers,
         properties=_properties(envelope.object_type, data),
         context={"flags": flags} if flags else {},
         occurred_at=occurred_at,
         opt_word=None if opted_out is None else OptWord(opted_out, occurred_at),
     )
+
+
+def _too_deep(data: dict[str, Any]) -> bool:
+    level: list[Any] = [data]
+    for _ in range(_MAX_DEPTH):
+        inner = [value for each in level for value in (each.values() if isinstance(each, dict) else each)]
+        level = [value for value in inner if isinstance(value, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _identifiers(object_type: str, data: dict[str, Any]) -> tuple[Identifier, ...]:
@@ -131,7 +152,7 @@ def _text(value: Any) -> str | None:
 
 
 def _time(value: Any) -> datetime | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and len(value) <= _MAX_TIMESTAMP_DIGITS and value.isascii() and value.isdigit():
         value = int(value)
     if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
         return None

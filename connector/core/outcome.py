@@ -54,12 +54,16 @@ def of_items(answer: Answer, count: int) -> list[Outcome]:
     """One outcome for each of the `count` operations that the call held, in their order."""
     if answer.status is None or not 200 <= answer.status < 300:
         return [of_failure(answer)] * count
-    problems = _item_errors(answer.body)
-    if None in problems:
-        # An error that names no item: which one it means can't be told, so none counts as delivered.
-        return [Undelivered("unclear_answer", "; ".join(problems[None]), answer.status)] * count
+    problems = _problems(answer)
+    indices = [_index(each, count) for each in problems or []]
+    if problems is None or None in indices:
+        # Which items the answer means can't be told, so none counts as delivered.
+        return [_undelivered("unclear_answer", answer)] * count
+    named: defaultdict[int | None, list[str]] = defaultdict(list)
+    for index, problem in zip(indices, problems, strict=True):
+        named[index].append(_words(problem))
     return [
-        Undelivered("refused", "; ".join(problems[index]), answer.status) if index in problems else Delivered()
+        Undelivered("refused", "; ".join(named[index]), answer.status) if index in named else Delivered()
         for index in range(count)
     ]
 
@@ -68,31 +72,23 @@ def of_call(answer: Answer) -> Outcome:
     """The outcome of a call that held one thing."""
     if answer.status is None or not 200 <= answer.status < 300:
         return of_failure(answer)
-    problems = [message for messages in _item_errors(answer.body).values() for message in messages]
-    return Undelivered("refused", "; ".join(problems), answer.status) if problems else Delivered()
+    problems = _problems(answer)
+    if problems is None:
+        return _undelivered("unclear_answer", answer)
+    return _undelivered("refused", answer) if problems else Delivered()
 
 
 def of_failure(answer: Answer) -> Undelivered:
     """What a missing answer or one outside 2xx means for everything in the call."""
-    status = answer.status
-    if status is None:
+    if answer.status is None:
         return Undelivered("network", answer.problem)
-    return Undelivered(_reason(status), "; ".join(messages(answer.body)) or f"HTTP {status}", status)
+    return _undelivered(_reason(answer.status), answer)
 
 
 def messages(body: bytes) -> list[str]:
     """The vendor's own words in any of its error shapes; [] when there are none."""
     document = _decode(body)
-    if not isinstance(document, dict):
-        return []
-    meta = document.get("meta")
-    if isinstance(meta, dict):
-        if isinstance(meta.get("errors"), list):
-            return [str(item) for item in meta["errors"]]
-        if meta.get("error"):
-            return [str(meta["error"])]
-    errors = document.get("errors")
-    return [_words(item) for item in errors] if isinstance(errors, list) else []
+    return [_words(each) for each in _errors(document)] if isinstance(document, dict) else []
 
 
 def _reason(status: int) -> str:
@@ -107,25 +103,47 @@ def _reason(status: int) -> str:
     return "refused" if 400 <= status < 500 else "unclear_answer"
 
 
-def _item_errors(body: bytes) -> dict[int | None, list[str]]:
-    document = _decode(body)
-    errors = document.get("errors") if isinstance(document, dict) else None
-    found: defaultdict[int | None, list[str]] = defaultdict(list)
-    for item in errors if isinstance(errors, list) else []:
-        index = item.get("batch_index") if isinstance(item, dict) else None
-        found[index if isinstance(index, int) else None].append(_words(item))
-    return dict(found)
+def _undelivered(reason: str, answer: Answer) -> Undelivered:
+    return Undelivered(reason, "; ".join(messages(answer.body)) or f"HTTP {answer.status}", answer.status)
 
 
-def _words(item: Any) -> str:
-    if not isinstance(item, dict):
-        return str(item)
-    said = [str(item[key]) for key in ("field", "reason", "message", "detail") if item.get(key)]
+def _problems(answer: Answer) -> list[Any] | None:
+    """What a 2xx says is wrong. None when that can't be told: it isn't Customer.io's (a proxy's log-in page comes
+    with a 200, too), or it is a 207, which means that some item is wrong, and names none."""
+    document = _decode(answer.body) if answer.body else {}
+    if not isinstance(document, dict) or not isinstance(document.get("errors") or [], list):
+        return None
+    errors = _errors(document)
+    return None if answer.status == 207 and not errors else errors
+
+
+def _errors(document: dict[str, Any]) -> list[Any]:
+    meta = document.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    lists = [each for each in (meta.get("errors"), document.get("errors")) if isinstance(each, list)]
+    return [*([meta["error"]] if meta.get("error") else []), *(error for errors in lists for error in errors)]
+
+
+def _index(problem: Any, count: int) -> int | None:
+    """Which of the `count` items the problem is about; None when it names none of them. True is not 1."""
+    index = problem.get("batch_index") if isinstance(problem, dict) else None
+    return index if type(index) is int and 0 <= index < count else None
+
+
+def _words(problem: Any) -> str:
+    if not isinstance(problem, dict):
+        return _storable(problem)
+    said = [_storable(problem[key]) for key in ("field", "reason", "message", "detail") if problem.get(key)]
     return ": ".join(said) or "an error without a message"
+
+
+def _storable(value: Any) -> str:
+    # An attribute's name may come back in the message; PostgreSQL can't store a NUL.
+    return str(value).replace("\0", "\ufffd")
 
 
 def _decode(body: bytes) -> Any:
     try:
-        return msgspec.json.decode(body) if body else None
+        return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from email.utils import parseaddr
+import re
 from typing import Any
+
+_ADDRESS = re.compile(r"[^\s@,:;<>()]+@[^\s@,:;<>()]+")
 
 
 def email_address(given: Any) -> str | None:
-    """The address in `a@b.co` or `Name <a@b.co>`, in lower case as it is compared; None when there is none."""
-    if not isinstance(given, str) or "@" not in given:
+    """The address in `a@b.co` or `Name <a@b.co>`, in lower case as it is compared; None when there is not exactly one.
+
+    `email.utils.parseaddr` is not used: it follows the text by recursion, and what it accepts differs between
+    patch releases of Python.
+    """
+    if not isinstance(given, str):
         return None
-    address = parseaddr(given)[1] or given
-    address = address.strip().lower()
-    return address if "@" in address and not any(c.isspace() for c in address) else None
+    address = given.strip()
+    if address.endswith(">"):
+        address = address[:-1].rpartition("<")[2].strip()
+    return address.lower() if _ADDRESS.fullmatch(address) else None
 
 
 def without_nul(value: Any) -> Any:

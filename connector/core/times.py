@@ -18,7 +18,7 @@ def parse(text: str, zone: tzinfo) -> datetime | None:
         return None
     try:
         # Python reads at most six digits of a fraction, and no blank before an offset.
-        tidy = re.sub(r"([.,]\d{6})\d*", r"\1", text).replace(",", ".").replace("z", "Z")
+        tidy = re.sub(r"([.,]\d{6})\d*", r"\1", text).replace("z", "Z")
         at = datetime.fromisoformat(re.sub(r" (?=[Z+-])", "", tidy))
         return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError):
@@ -32,8 +32,8 @@ def has_offset(text: str) -> bool:
 
 def from_number(number: float) -> datetime | None:
     """Unix seconds, or milliseconds when that is the only sensible reading; None out of range."""
-    seconds = number / 1000 if abs(number) >= _FROM_HERE_ON_MILLISECONDS else number
     try:
+        seconds = number / 1000 if abs(number) >= _FROM_HERE_ON_MILLISECONDS else number
         return _EPOCH + timedelta(seconds=seconds)
     except (OverflowError, ValueError):
         return None

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from ulid import ULID
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MAX_MS = (1 << 48) - 1
 
 
 def activity_id(source: str, source_id: str, at: datetime) -> str:
@@ -22,4 +21,4 @@ def activity_id(source: str, source_id: str, at: datetime) -> str:
     elapsed = at - _EPOCH
     ms = (elapsed.days * 86_400 + elapsed.seconds) * 1000 + elapsed.microseconds // 1000
     digest = hashlib.blake2b(f"{source}\0{source_id}".encode(), digest_size=10).digest()
-    return str(ULID.from_bytes(min(max(ms, 0), _MAX_MS).to_bytes(6, "big") + digest))
+    return str(ULID.from_bytes(max(ms, 0).to_bytes(6, "big") + digest))

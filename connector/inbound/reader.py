@@ -10,6 +10,7 @@ each message, and the one that can't be stored stays unread as `store_refused`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,12 +30,18 @@ from connector.store.database import Database
 BATCH = 500
 
 _POLL = 2.0
+_QUIET = 0.02
+_REST = 4  # times as long as the batch took: at least a fifth of the time is the reader's, however busy it gets
 _PAUSE_AFTER_FAILURE = 5.0
 _log = log.get("reader")
 
 
 class Reader:
-    """Reads whenever something was appended, and now and then for what another process left."""
+    """Reads whenever something was appended, and now and then for what another process left.
+
+    A burst is received first and read after it: as long as messages keep coming, the reader rests between batches,
+    because it shares the interpreter, and on SQLite the one writer, with whoever waits for an answer.
+    """
 
     def __init__(self, db: Database, settings: Callable[[], Settings], clock: Callable[[], datetime]) -> None:
         self._db = db
@@ -48,11 +55,15 @@ class Reader:
 
     async def run(self) -> None:
         """Until cancelled. A store that fails is tried again after a pause; nothing is lost meanwhile."""
+        loop = asyncio.get_running_loop()
         while True:
             pause = _POLL
             self._wake.clear()
             try:
-                await self.read_outstanding()
+                began = loop.time()
+                while await self._read_batch():
+                    await self._rest(_REST * (loop.time() - began))
+                    began = loop.time()
             except sa.exc.SQLAlchemyError as error:
                 _log.error("read_failed", error=type(error).__name__)
                 pause = _PAUSE_AFTER_FAILURE
@@ -63,19 +74,30 @@ class Reader:
                 continue
 
     async def read_outstanding(self) -> int:
-        """Reads until nothing is new; returns how many messages that were."""
+        """Reads until nothing is new, without a rest; returns how many messages that were."""
         total = 0
-        while count := await self._db.on_thread(lambda: read_batch(self._db, self._settings(), self._clock())):
+        while count := await self._read_batch():
             total += count
         return total
+
+    async def _read_batch(self) -> int:
+        return await self._db.on_thread(lambda: read_batch(self._db, self._settings(), self._clock()))
+
+    async def _rest(self, at_most: float) -> None:
+        """Until no message has come for a moment."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(at_most):
+                while self._wake.is_set():
+                    self._wake.clear()
+                    await asyncio.sleep(_QUIET)
 
 
 def read_batch(db: Database, settings: Settings, now: datetime) -> int:
     """Reads the oldest new messages, at most BATCH of them, durably; returns how many."""
     try:
         return db.write(_read, settings, now, BATCH)
-    except (sa.exc.DataError, sa.exc.IntegrityError, sa.exc.StatementError) as error:
-        if isinstance(error, sa.exc.OperationalError):
+    except sa.exc.StatementError as error:
+        if not database.refused_a_value(error):
             raise
         return db.write(_read_singly, settings, now, BATCH)
 
@@ -94,8 +116,8 @@ def _read_singly(connection: Connection, settings: Settings, now: datetime, limi
         try:
             with connection.begin_nested():
                 _apply(connection, [row], settings, now)
-        except (sa.exc.DataError, sa.exc.IntegrityError, sa.exc.StatementError) as error:
-            if isinstance(error, sa.exc.OperationalError):
+        except sa.exc.StatementError as error:
+            if not database.refused_a_value(error):
                 raise
             _log.error("webhook_unread", reason="store_refused", error=type(error).__name__)
             inbox.mark(connection, [inbox.Mark(row.id, "unread", "store_refused", None)])

@@ -4,10 +4,13 @@ It exists so that the connector can be tried without an account, and so that wha
 be checked against somebody else's reading of the vendor's rules. For that it is an oracle, not a mock: it
 shares no code with the connector's client, encoder or signature check.
 
-    HTTP -> track_api -> v1_requests | v2_operations -> operations -> state (people)     what we were told
-                                 limits (refusals)                      |
-    HTTP <- read_back  <------------------------------------------------+                what became of it
-    webhook_bodies -> webhook_sender -> HTTP                                             what we report
+    HTTP -> track_api -> endpoints -> v1_requests | v2_operations -> operations -> state    what we were told
+                                         limits (refusals)                          |
+               workspace <- identifying | tracking | removing | relating | belongings    the vendor's rules
+                   |
+    HTTP <- read_back                                                                    what became of it
+    HTTP <- webhook_sender <- delivery <- reporting <- campaign (answers to operations)  what we report of it
+                                                ^----- volume (as many as are asked for)
 
 Where the vendor's documents say nothing, the stricter reading is taken, and named in the docstring of the
 module that takes it. One thing holds for all of them: nothing that is documented as accepted is refused.

@@ -7,9 +7,10 @@ follow it. All sizes are bytes of UTF-8; what isn't text is measured as compact 
 Stricter readings of what is unverified:
 - KB may be 1000 or 1024. Each limit is the largest size that a connector in production is known to send:
   32 * 1024 for an operation, 500,000 for a batch.
-- `id` and `email` among the attributes count towards the 300 of a call; control keys
+- `id`, `email` and `anonymous_id` among the attributes count towards the 300 of a call; control keys
   (`_update`, `_timestamp`, `cio_relationships`) do not.
-- An event name is measured as sent, before its blanks are trimmed.
+- An event name is measured as sent, before its blanks are trimmed; the name of a page (its URL) or a screen
+  is an event name.
 - The value limit also holds for nested values and for `cio_subscription_preferences`.
 """
 
@@ -28,6 +29,9 @@ EVENT_NAME_BYTES = 100
 EVENT_DATA_BYTES = 100_000
 OPERATION_BYTES = 32 * 1024
 BATCH_BYTES = 500_000
+OBJECT_ID_BYTES = 150
+OBJECT_BYTES = 100_000
+SEGMENT_IDS = 1000
 
 _SURELY_SHORT = ATTRIBUTE_VALUE_BYTES // 4  # characters, of at most four bytes: most values aren't measured
 
@@ -70,22 +74,37 @@ def email(value: object, field: str) -> list[Problem]:
     return [Problem(field, "must be a string", v1="email attribute must be a string value")]
 
 
-def attributes(sent: dict[str, Any]) -> list[Problem]:
-    """Every violation of an identify's attributes; the whole call is refused for any of them."""
+def anonymous_id(value: object, field: str) -> list[Problem]:
+    if value is None or isinstance(value, str):
+        return []
+    return [Problem(field, "must be a string", v1="anonymous_id attribute must be a string value")]
+
+
+def object_id(value: object, field: str) -> list[Problem]:
+    """Of an object or its type."""
+    if not isinstance(value, str) or not value.strip():
+        return [Problem(field, "must be a string that isn't empty", "required")]
+    if size(value) > OBJECT_ID_BYTES:
+        return [Problem(field, f"cannot be longer than {OBJECT_ID_BYTES} bytes")]
+    return []
+
+
+def attributes(sent: dict[str, Any], field: str = "attributes") -> list[Problem]:
+    """Every violation of a person's, an object's or a relationship's; the whole call is refused for any."""
     problems = []
     if len(sent) > ATTRIBUTES:
         text = f"cannot identify more than {ATTRIBUTES} attributes in one request"
-        problems.append(Problem("attributes", text, v1=text))
+        problems.append(Problem(field, text, v1=text))
     for name, value in sent.items():
         if size(name) > ATTRIBUTE_NAME_BYTES:
             text = f"name cannot be longer than {ATTRIBUTE_NAME_BYTES} bytes"
-            problems.append(Problem(f"attributes.{name}", f"property {text}", v1=f"attribute {text}"))
+            problems.append(Problem(f"{field}.{name}", f"property {text}", v1=f"attribute {text}"))
         if type(value) is str and len(value) <= _SURELY_SHORT:
             continue
         if size(value) > ATTRIBUTE_VALUE_BYTES:
             text = f"cannot be longer than {ATTRIBUTE_VALUE_BYTES} bytes"
             v1 = f"value for attribute '{name}' {text}"
-            problems.append(Problem(f"attributes.{name}", f"property value {text}", v1=v1))
+            problems.append(Problem(f"{field}.{name}", f"property value {text}", v1=v1))
     return problems
 
 
@@ -108,6 +127,14 @@ def event_data(data: object, field: str) -> list[Problem]:
     if size(data) > EVENT_DATA_BYTES:
         text = f"{field} cannot be longer than {EVENT_DATA_BYTES} bytes"
         return [Problem(field, text, v1=text)]
+    return []
+
+
+def segment_ids(sent: object) -> list[Problem]:
+    if not isinstance(sent, list) or not all(isinstance(each, str) for each in sent):
+        return [Problem("ids", "must be an array of strings", "required")]
+    if not 1 <= len(sent) <= SEGMENT_IDS:
+        return [Problem("ids", f"must contain between 1 and {SEGMENT_IDS} ids")]
     return []
 
 

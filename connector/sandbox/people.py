@@ -1,8 +1,9 @@
 """The people of the workspace, and how they are found.
 
 Each has a cio_id for life, and at most one value of each other identifier; no two people share one. `id` is
-found with case, an email without (docs: identifying people). The directory doesn't judge whether a change
-is allowed, that is `state`'s part.
+found with case, an email without (docs: identifying people). A person may have several anonymous ids, each
+of which belongs to that person alone (docs: anonymous events). The directory doesn't judge whether a change
+is allowed, that is the part of the modules that apply operations.
 """
 
 from __future__ import annotations
@@ -28,9 +29,23 @@ class Activity:
     anonymous_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Device:
+    """`last_used` in unix seconds."""
+
+    token: str
+    platform: str
+    last_used: int
+    attributes: dict[str, Any]
+
+
 @dataclass(slots=True)
 class Person:
-    """`changed_at` is the time that orders identifies; None for a bare person, made by an event."""
+    """`changed_at` is the time that orders identifies; None for a bare person, made by an event.
+
+    `anonymous_ids` has the time of the last identify with each; `objects` the cio_object_ids of the objects
+    that the person is related to.
+    """
 
     cio_id: str
     created: int
@@ -38,6 +53,10 @@ class Person:
     attributes: dict[str, Any] = field(default_factory=dict)
     changed_at: int | None = None
     activities: list[Activity] = field(default_factory=list)
+    anonymous_ids: dict[str, int] = field(default_factory=dict)
+    devices: dict[str, Device] = field(default_factory=dict)
+    segments: set[int] = field(default_factory=set)
+    objects: set[str] = field(default_factory=set)
 
     @property
     def id(self) -> str | None:
@@ -50,6 +69,13 @@ class Person:
     @property
     def unsubscribed(self) -> bool:
         return means_unsubscribed(self.attributes.get("unsubscribed"))
+
+    @property
+    def names(self) -> list[Identifier]:
+        """Everything that finds this person."""
+        named = [Identifier("cio_id", self.cio_id)]
+        named += [Identifier(kind, value) for kind, value in self.identifiers.items()]
+        return named + [Identifier("anonymous_id", value) for value in self.anonymous_ids]
 
 
 def means_unsubscribed(value: object) -> bool:
@@ -97,7 +123,13 @@ class People:
             person.identifiers[kind] = value
             self._by_identifier[Identifier(kind, value).key] = person
 
+    def bind(self, person: Person, anonymous_id: str, at: int) -> None:
+        """Gives the person this anonymous id beside those there are, or notes that it was used again."""
+        person.anonymous_ids[anonymous_id] = at
+        self._by_identifier[Identifier("anonymous_id", anonymous_id).key] = person
+
     def remove(self, person: Person) -> None:
-        for kind in tuple(person.identifiers):
-            self.name(person, kind, None)
+        for name in person.names:
+            self._by_identifier.pop(name.key, None)
+        person.identifiers.clear()
         del self._by_cio_id[person.cio_id]

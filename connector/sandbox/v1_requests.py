@@ -1,12 +1,14 @@
 """Track API v1, bodies and paths: bytes in, an operation or the list of what is wrong with it out. Pure.
 
-Follows docs.customer.io/integrations/api/track, tags "Track Customers" and "Track Events". The payload of
-an event is under `data`; a key `attributes` beside it means nothing in v1.
+Follows docs.customer.io/integrations/api/track, tags "Track Customers", "Track Events" and "Track Segments".
+The payload of an event is under `data`, a device's token under `id`; the keys of v2 beside them mean nothing.
 
 Stricter readings of what is unverified:
 - A body that isn't a JSON object is refused, an empty one too.
 - The identifier of a path is an email when it has one `@` with text on both sides and no blanks.
 - An `id` in the body must be a string that isn't empty; it can't be cleared.
+- The array of v2 in `cio_relationships` is refused, and so is an object without a known action.
+- The ids of a segment are strings; a cio_id among them is bare.
 - An anonymous event has an `anonymous_id`, or (an invite) a `data.recipient`; without either it is refused.
 """
 
@@ -17,10 +19,25 @@ from typing import Any
 
 import orjson
 
-from connector.sandbox import limits, operations
+from connector.sandbox import limits, operations, request_parts
 from connector.sandbox.limits import Problem
-from connector.sandbox.operations import Delete, Identifier, Identify, Track
+from connector.sandbox.operations import (
+    AddDevice,
+    Delete,
+    DeleteDevice,
+    Identifier,
+    Identify,
+    Kind,
+    Membership,
+    Merge,
+    Relate,
+    Suppress,
+    Track,
+    Unsuppress,
+)
+from connector.sandbox.request_parts import problems_of
 
+_SEGMENT_KINDS: tuple[Kind, ...] = ("id", "email", "cio_id")
 _EMAIL_SHAPE = re.compile(r"[^@\s]+@[^@\s]+")
 
 
@@ -28,19 +45,66 @@ def identify(path_value: str, body: bytes) -> Identify | list[Problem]:
     sent = _object(body)
     who = identifier(path_value)
     if isinstance(sent, list) or isinstance(who, list):
-        return [*_problems(sent), *_problems(who)]
+        return [*problems_of(sent), *problems_of(who)]
     update_only = sent.pop("_update", None) is True
     timestamp = operations.unix_seconds(sent.pop("_timestamp", None))
-    sent.pop("cio_relationships", None)
+    relate = _relationships(who, sent.pop("cio_relationships", None))
     problems = limits.person_id(sent["id"]) if "id" in sent else []
     problems += limits.email(sent.get("email"), "email")
+    problems += limits.anonymous_id(sent.get("anonymous_id"), "anonymous_id")
     problems += limits.attributes(sent)
-    return problems or operations.identify(who, sent, update_only=update_only, timestamp=timestamp)
+    if problems or isinstance(relate, list):
+        return [*problems, *problems_of(relate)]
+    return operations.identify(who, sent, update_only=update_only, timestamp=timestamp, relate=relate)
 
 
 def delete(path_value: str) -> Delete | list[Problem]:
     who = identifier(path_value)
     return who if isinstance(who, list) else Delete(who)
+
+
+def suppress(path_value: str) -> Suppress | list[Problem]:
+    who = identifier(path_value)
+    return who if isinstance(who, list) else Suppress(who)
+
+
+def unsuppress(path_value: str) -> Unsuppress | list[Problem]:
+    who = identifier(path_value)
+    return who if isinstance(who, list) else Unsuppress(who)
+
+
+def merge(body: bytes) -> Merge | list[Problem]:
+    sent = _object(body)
+    return sent if isinstance(sent, list) else request_parts.merge(sent)
+
+
+def add_device(path_value: str, body: bytes) -> AddDevice | list[Problem]:
+    who, sent = identifier(path_value), _object(body)
+    if isinstance(sent, list) or isinstance(who, list):
+        return [*problems_of(sent), *problems_of(who)]
+    return request_parts.device(who, sent.get("device"), "id")
+
+
+def delete_device(path_value: str, token: str) -> DeleteDevice | list[Problem]:
+    """Both are from the path, already decoded."""
+    who = identifier(path_value)
+    return who if isinstance(who, list) else DeleteDevice(who, token)
+
+
+def membership(segment_id: str, id_type: str, body: bytes, *, adds: bool) -> Membership | list[Problem]:
+    """The ids of a manual segment; an id that is too long or blank is one that nobody has."""
+    sent = _object(body)
+    if isinstance(sent, list):
+        return sent
+    problems = limits.segment_ids(sent.get("ids"))
+    if not (segment_id.isascii() and segment_id.isdigit()):
+        problems.append(Problem("segment_id", "must be an integer"))
+    kind = next((kind for kind in _SEGMENT_KINDS if kind == id_type), None)
+    if kind is None:
+        problems.append(Problem("id_type", f"must be one of {', '.join(_SEGMENT_KINDS)}"))
+    if problems or kind is None:
+        return problems
+    return Membership(int(segment_id), [Identifier(kind, each) for each in sent["ids"]], adds)
 
 
 def event(path_value: str, body: bytes) -> Track | list[Problem]:
@@ -90,6 +154,17 @@ def _track(who: Identifier | None, body: bytes) -> Track | list[Problem]:
     )
 
 
+def _relationships(who: Identifier, sent: object) -> Relate | list[Problem] | None:
+    """v1 wraps the array: `{"action": …, "relationships": […]}`."""
+    if sent is None:
+        return None
+    actions = {"add_relationships": True, "delete_relationships": False}
+    action = sent.get("action") if isinstance(sent, dict) else None
+    if not isinstance(sent, dict) or not isinstance(action, str) or action not in actions:
+        return [Problem("cio_relationships", f"must be an object with an action of {' or '.join(actions)}")]
+    return request_parts.to_objects(who, sent.get("relationships"), adds=actions[action])
+
+
 def _object(body: bytes) -> dict[str, Any] | list[Problem]:
     try:
         sent = orjson.loads(body)
@@ -98,7 +173,3 @@ def _object(body: bytes) -> dict[str, Any] | list[Problem]:
     if isinstance(sent, dict):
         return sent
     return [Problem("body", "must be an object", v1="the request body must be a JSON object")]
-
-
-def _problems(read: object) -> list[Problem]:
-    return read if isinstance(read, list) else []

@@ -3,19 +3,16 @@
 Follows docs.customer.io/integrations/api/track, tag "track_v2". A batch is split without decoding its
 items, so that each is measured by the bytes it was sent in, then decoded on its own: one pass, whatever the
 size. Nothing is applied here: a batch that turns out not to be JSON leaves no trace. The payload of an
-event is under `attributes`; a key `data` beside it means nothing in v2.
-
-Known so far: the person actions identify, delete, event, page and screen; any other is an item error. A
-further action is one more reader in `_READERS` and one more operation.
+event is under `attributes`, a device's token under `token`; the keys of v1 beside them mean nothing in v2.
 
 Stricter readings of what is unverified:
-- Identifiers are strings that aren't empty, exactly one of them; a cio_id is bare (`cio_` belongs to v1
-  paths).
 - A batch of one bad item answers 207, like any batch with a bad item.
 - Of the spellings of the ordering key only the present one, `timestamp` at the top level, counts;
   `_timestamp` (at the top or among the attributes) is ignored and not kept.
-- An event may be addressed by `anonymous_id` (undocumented, in production use by others), an identify may
-  not.
+- An event may be addressed by `anonymous_id` (undocumented, in production use by others), any other person
+  action may not.
+- `identify_anonymous` relates an object to anonymous ids and nobody else.
+- A delivery's report must be one of the three documented names, with a `device_token`.
 """
 
 from __future__ import annotations
@@ -26,9 +23,26 @@ from typing import Any
 import msgspec
 import orjson
 
-from connector.sandbox import limits, operations
+from connector.sandbox import limits, operations, request_parts
 from connector.sandbox.limits import Problem
-from connector.sandbox.operations import ActivityType, Delete, Identifier, Identify, Kind, Operation, Track
+from connector.sandbox.operations import (
+    ActivityType,
+    AddDevice,
+    Delete,
+    DeleteDevice,
+    DeleteObject,
+    Identifier,
+    Identify,
+    IdentifyObject,
+    Kind,
+    Operation,
+    Relate,
+    ReportDelivery,
+    Suppress,
+    Track,
+    Unsuppress,
+)
+from connector.sandbox.request_parts import problems_of
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -44,6 +58,7 @@ class _Envelope(msgspec.Struct):
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _PERSON_KINDS: tuple[Kind, ...] = ("id", "email", "phone", "cio_id")
+_METRICS = ("opened", "converted", "delivered")
 _NOT_JSON = Problem("body", "request body is not valid JSON")
 
 
@@ -83,44 +98,58 @@ def _read(body: bytes) -> Operation | list[Problem]:
     sent = orjson.loads(body)
     if not isinstance(sent, dict):
         return [Problem("", "operation must be an object")]
-    if sent.get("type") != "person":
-        return [Problem("type", f"unknown type {sent.get('type')!r}")]
+    kind = sent.get("type")
+    readers = _READERS.get(kind) if isinstance(kind, str) else None
+    if readers is None:
+        return [Problem("type", f"unknown type {kind!r}")]
     action = sent.get("action")
-    reader = _READERS.get(action) if isinstance(action, str) else None
+    reader = readers.get(action) if isinstance(action, str) else None
     if reader is None:
         return [Problem("action", f"unknown action {action!r}")]
     return reader(sent)
 
 
+# People
+
+
 def _identify(sent: dict[str, Any]) -> Identify | list[Problem]:
-    who = _identifier(sent, _PERSON_KINDS)
-    attributes = sent.get("attributes")
-    attributes = {} if attributes is None else attributes
-    if not isinstance(attributes, dict):
-        return [*_problems(who), Problem("attributes", "attributes must be an object")]
+    who = _person(sent)
+    attributes = _attributes(sent)
+    if isinstance(attributes, list):
+        return [*problems_of(who), *attributes]
     update_only = attributes.pop("_update", None) is True
     attributes.pop("_timestamp", None)
-    problems = _problems(who)
+    problems = problems_of(who)
     problems += limits.person_id(attributes["id"], "attributes.id") if "id" in attributes else []
     problems += limits.email(attributes.get("email"), "attributes.email")
+    problems += limits.anonymous_id(attributes.get("anonymous_id"), "attributes.anonymous_id")
     problems += limits.attributes(attributes)
-    if problems or isinstance(who, list):
+    if isinstance(who, list):
         return problems
+    listed = sent.get("cio_relationships")
+    relate = None if listed is None else request_parts.to_objects(who, listed)
+    if problems or isinstance(relate, list):
+        return [*problems, *problems_of(relate)]
     timestamp = operations.unix_seconds(sent.get("timestamp"))
-    return operations.identify(who, attributes, update_only=update_only, timestamp=timestamp)
+    return operations.identify(who, attributes, update_only=update_only, timestamp=timestamp, relate=relate)
 
 
-def _delete(sent: dict[str, Any]) -> Delete | list[Problem]:
-    who = _identifier(sent, _PERSON_KINDS)
-    return who if isinstance(who, list) else Delete(who)
+def _about(made: Callable[[Identifier], Operation]) -> Callable[[dict[str, Any]], Operation | list[Problem]]:
+    """An action that needs to know whom it is about, and nothing else."""
+
+    def read(sent: dict[str, Any]) -> Operation | list[Problem]:
+        who = _person(sent)
+        return who if isinstance(who, list) else made(who)
+
+    return read
 
 
 def _activity(kind: ActivityType) -> Callable[[dict[str, Any]], Track | list[Problem]]:
     def read(sent: dict[str, Any]) -> Track | list[Problem]:
-        who = _identifier(sent, (*_PERSON_KINDS, "anonymous_id"))
+        who = request_parts.identifier(sent.get("identifiers"), (*_PERSON_KINDS, "anonymous_id"))
         data = sent.get("attributes")
         data = {} if data is None else data
-        problems = _problems(who) + limits.event_name(sent.get("name")) + limits.event_data(data, "attributes")
+        problems = problems_of(who) + limits.event_name(sent.get("name")) + limits.event_data(data, "attributes")
         if problems or isinstance(who, list):
             return problems
         event_id = sent.get("id")
@@ -137,31 +166,101 @@ def _activity(kind: ActivityType) -> Callable[[dict[str, Any]], Track | list[Pro
     return read
 
 
-_READERS: dict[str, Callable[[dict[str, Any]], Operation | list[Problem]]] = {
-    "identify": _identify,
-    "delete": _delete,
-    "event": _activity("event"),
-    "page": _activity("page"),
-    "screen": _activity("screen"),
+def _add_device(sent: dict[str, Any]) -> AddDevice | list[Problem]:
+    who = _person(sent)
+    return who if isinstance(who, list) else request_parts.device(who, sent.get("device"), "token")
+
+
+def _delete_device(sent: dict[str, Any]) -> DeleteDevice | list[Problem]:
+    who, token = _person(sent), request_parts.device_token(sent.get("device"), "token")
+    if isinstance(who, list) or isinstance(token, list):
+        return [*problems_of(who), *problems_of(token)]
+    return DeleteDevice(who, token)
+
+
+def _relate_person(sent: dict[str, Any], *, adds: bool) -> Relate | list[Problem]:
+    who = _person(sent)
+    if isinstance(who, list):
+        return who
+    return request_parts.to_objects(who, sent.get("cio_relationships"), adds=adds)
+
+
+# Objects and deliveries
+
+
+def _identify_object(sent: dict[str, Any], kinds: tuple[Kind, ...] = _PERSON_KINDS) -> Operation | list[Problem]:
+    name, attributes = request_parts.object_name(sent.get("identifiers")), _attributes(sent)
+    if isinstance(name, list) or isinstance(attributes, list):
+        return [*problems_of(name), *problems_of(attributes)]
+    problems = limits.attributes(attributes)
+    listed = sent.get("cio_relationships")
+    relate = None if listed is None else request_parts.to_people(name, listed, kinds=kinds)
+    if problems or isinstance(relate, list):
+        return [*problems, *problems_of(relate)]
+    return IdentifyObject(name, attributes, relate)
+
+
+def _delete_object(sent: dict[str, Any]) -> DeleteObject | list[Problem]:
+    name = request_parts.object_name(sent.get("identifiers"))
+    return name if isinstance(name, list) else DeleteObject(name)
+
+
+def _relate_object(sent: dict[str, Any], *, adds: bool) -> Relate | list[Problem]:
+    name = request_parts.object_name(sent.get("identifiers"))
+    if isinstance(name, list):
+        return name
+    return request_parts.to_people(name, sent.get("cio_relationships"), adds=adds)
+
+
+def _delivery(sent: dict[str, Any]) -> ReportDelivery | list[Problem]:
+    named = sent.get("identifiers")
+    delivery_id = named.get("id") if isinstance(named, dict) else None
+    attributes = _attributes(sent)
+    problems = problems_of(attributes)
+    if not isinstance(delivery_id, str) or not delivery_id.strip():
+        problems.append(Problem("identifiers.id", "must be a string that isn't empty", "required"))
+    if sent.get("name") not in _METRICS:
+        problems.append(Problem("name", f"name must be one of {', '.join(_METRICS)}"))
+    if isinstance(attributes, dict) and not isinstance(attributes.get("device_token"), str):
+        problems.append(Problem("attributes.device_token", "must be a string", "required"))
+    if problems or isinstance(attributes, list) or not isinstance(delivery_id, str):
+        return problems
+    return ReportDelivery(delivery_id, sent["name"], attributes)
+
+
+_Reader = Callable[[dict[str, Any]], Operation | list[Problem]]
+_READERS: dict[str, dict[str, _Reader]] = {
+    "person": {
+        "identify": _identify,
+        "event": _activity("event"),
+        "page": _activity("page"),
+        "screen": _activity("screen"),
+        "delete": _about(Delete),
+        "suppress": _about(Suppress),
+        "unsuppress": _about(Unsuppress),
+        "merge": request_parts.merge,
+        "add_device": _add_device,
+        "delete_device": _delete_device,
+        "add_relationships": lambda sent: _relate_person(sent, adds=True),
+        "delete_relationships": lambda sent: _relate_person(sent, adds=False),
+    },
+    "object": {
+        "identify": _identify_object,
+        "identify_anonymous": lambda sent: _identify_object(sent, ("anonymous_id",)),
+        "delete": _delete_object,
+        "add_relationships": lambda sent: _relate_object(sent, adds=True),
+        "delete_relationships": lambda sent: _relate_object(sent, adds=False),
+    },
+    "delivery": {"event": _delivery},
 }
 
 
-def _identifier(sent: dict[str, Any], kinds: tuple[Kind, ...]) -> Identifier | list[Problem]:
-    named = sent.get("identifiers")
-    if not isinstance(named, dict) or not named:
-        return [Problem("identifiers", "identifiers are required", "required")]
-    if len(named) > 1:
-        return [Problem("identifiers", f"exactly one identifier is allowed, got {', '.join(sorted(named))}")]
-    for kind in kinds:
-        if kind in named:
-            value, field = named[kind], f"identifiers.{kind}"
-            if kind == "id":
-                return limits.person_id(value, field) or Identifier(kind, value)
-            if not isinstance(value, str) or not value.strip():
-                return [Problem(field, f"{kind} must be a string that isn't empty")]
-            return Identifier(kind, value)
-    return [Problem("identifiers", f"unknown identifier {next(iter(named))!r}")]
+def _person(sent: dict[str, Any]) -> Identifier | list[Problem]:
+    return request_parts.identifier(sent.get("identifiers"), _PERSON_KINDS)
 
 
-def _problems(read: object) -> list[Problem]:
-    return list(read) if isinstance(read, list) else []
+def _attributes(sent: dict[str, Any]) -> dict[str, Any] | list[Problem]:
+    attributes = sent.get("attributes")
+    if attributes is None:
+        return {}
+    return attributes if isinstance(attributes, dict) else [Problem("attributes", "attributes must be an object")]

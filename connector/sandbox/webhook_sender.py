@@ -1,15 +1,16 @@
 """Delivers reporting webhooks: signed, one after the other, each with four seconds to be answered.
 
-    Webhook -> sign -> attempt (one POST) -> Answer
+    Report -> sign -> attempt (one POST) -> Answer
 
 Follows the reporting-webhooks reference (signature, delivery) and the Go sample of the vendor's docs:
 lowercase hex of HMAC-SHA256 over `v0:`, the timestamp of the request, `:` and the body as sent. `attempt`
-is one try and says what came of it; whether and when to try again is for its caller to decide from the
-Answer.
+is one try and says what came of it; whether and when to try again is for its caller (`delivery`) to decide
+from the Answer.
 
 Stricter readings of what is unverified:
 - Each try is signed with its own time, so a repeat carries another signature over the same body.
 - A redirect isn't followed, and isn't an acceptance.
+- The four seconds are for the whole exchange, the answer's body included, and always real ones.
 """
 
 from __future__ import annotations
@@ -19,12 +20,25 @@ import hmac
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import aiohttp
 
-from connector.sandbox.webhook_bodies import Webhook
-
 TIMEOUT_SECONDS = 4.0
+TIMEOUT = "timeout"
+
+
+class Report(Protocol):
+    """A webhook in whichever format: `kind` is its name, `body` the same bytes each time."""
+
+    @property
+    def event_id(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def body(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +51,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one POST: a status, or, without one, `error` in a word or a sentence."""
+    """What came of one POST: a status, or, without one, `error`: TIMEOUT, or what was wrong with the connection."""
 
     event_id: str
     status: int | None
@@ -62,18 +76,23 @@ def headers(key: str, timestamp: int, body: bytes) -> dict[str, str]:
 
 async def send(
     endpoint: Endpoint,
-    webhooks: Iterable[Webhook],
+    webhooks: Iterable[Report],
     *,
     now: Callable[[], float] = time.time,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> list[Answer]:
     """Posts them in order, each once, whatever the one before was answered."""
-    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    async with session_of(timeout_seconds) as session:
         return [await attempt(session, endpoint, webhook, int(now())) for webhook in webhooks]
 
 
-async def attempt(session: aiohttp.ClientSession, endpoint: Endpoint, webhook: Webhook, timestamp: int) -> Answer:
+def session_of(timeout_seconds: float = TIMEOUT_SECONDS) -> aiohttp.ClientSession:
+    """A session for `attempt`: with the time limit, and without a memory for cookies."""
+    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+    return aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
+
+
+async def attempt(session: aiohttp.ClientSession, endpoint: Endpoint, webhook: Report, timestamp: int) -> Answer:
     """One POST, `timestamp` (unix seconds) in its signature. The time limit is the session's."""
     body = webhook.body
     signed = headers(endpoint.signing_key, timestamp, body)
@@ -82,6 +101,6 @@ async def attempt(session: aiohttp.ClientSession, endpoint: Endpoint, webhook: W
             await response.read()
             return Answer(webhook.event_id, response.status)
     except TimeoutError:
-        return Answer(webhook.event_id, None, "timeout")
+        return Answer(webhook.event_id, None, TIMEOUT)
     except aiohttp.ClientError as error:
         return Answer(webhook.event_id, None, str(error) or type(error).__name__)

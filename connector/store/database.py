@@ -65,6 +65,7 @@ class Database:
             self._write_lock: threading.Lock | None = threading.Lock()
         else:
             engine = sa.create_engine(self.url, pool_size=THREADS + 2, pool_pre_ping=True, **options)
+            _hide_values(engine)
             self.writer = engine
             self.reader = engine.execution_options(postgresql_readonly=True)
             self._write_lock = None
@@ -116,6 +117,14 @@ class Database:
         self.reader.dispose()
 
 
+def refused_a_value(error: sa.exc.StatementError) -> bool:
+    """True when the database can't take what it was given; false when it can't work now, and may take it later."""
+    if not isinstance(error, sa.exc.OperationalError):
+        return True
+    # PostgreSQL's limits (54: an index entry too long, a document too deep) come as operational errors too.
+    return str(getattr(error.orig, "sqlstate", None) or "").startswith("54")
+
+
 def lock_identities(connection: Connection) -> None:
     """Held to the end of the transaction by everything that changes who is who, so that upserts can't deadlock.
 
@@ -160,8 +169,9 @@ def _url(text: str) -> sa.URL:
         scheme = "postgresql+psycopg"
     try:
         url = sa.make_url(f"{scheme}://{rest}")
-    except sa.exc.ArgumentError as error:
-        raise errors.Misconfigured("store.url can't be read as a database URL") from error
+    except (sa.exc.ArgumentError, ValueError):
+        # Without the cause, which quotes the URL, and there may be a password in it.
+        raise errors.Misconfigured("store.url can't be read as a database URL") from None
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         folder = Path(url.database).parent
         if not folder.is_dir():
@@ -183,3 +193,17 @@ def _prepare_sqlite(engine: Engine, *, begin: str, query_only: bool) -> None:
     @sa.event.listens_for(engine, "begin")
     def begin_transaction(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
+
+
+def _hide_values(engine: Engine) -> None:
+    """PostgreSQL quotes rows and values in the DETAIL and CONTEXT of an error: people's data, and errors are logged."""
+
+    @sa.event.listens_for(engine, "handle_error")
+    def keep_the_first_line(context: sa.engine.ExceptionContext) -> None:
+        original = context.original_exception
+        primary = getattr(getattr(original, "diag", None), "message_primary", None)
+        if primary is not None:
+            original.args = (primary,)
+            if context.sqlalchemy_exception is not None:
+                kind = type(original)
+                context.sqlalchemy_exception.args = (f"({kind.__module__}.{kind.__name__}) {primary}",)

@@ -32,6 +32,10 @@ _APPEND_POSTGRES = sa.text("""
     ON CONFLICT (source, source_id) DO NOTHING
 """)
 
+# Ids as one parameter: hundreds of parameters take PostgreSQL's driver longer than the database needs to update.
+_IDS_SQLITE = sa.text("SELECT value FROM json_each(:ids)").columns(id=sa.BigInteger)
+_IDS_POSTGRES = sa.text("SELECT CAST(value AS bigint) FROM json_array_elements_text(:ids)").columns(id=sa.BigInteger)
+
 
 class Mark(NamedTuple):
     """What became of an inbox row."""
@@ -44,6 +48,8 @@ class Mark(NamedTuple):
 
 def append(connection: Connection, source: str, rows: Sequence[Received]) -> int:
     """Stores the messages that are not there yet; returns how many those were."""
+    if not rows:
+        return 0
     if connection.dialect.name == "postgresql":
         document = database.dumps(
             [
@@ -90,8 +96,10 @@ def mark(connection: Connection, marks: Iterable[Mark]) -> None:
     groups: defaultdict[tuple[str, str | None, str | None], list[int]] = defaultdict(list)
     for each in marks:
         groups[each.state, each.reason, each.kind].append(each.id)
+    chosen = inbox.c.id.in_(_IDS_POSTGRES if connection.dialect.name == "postgresql" else _IDS_SQLITE)
     for (state, reason, kind), ids in groups.items():
-        connection.execute(sa.update(inbox).where(inbox.c.id.in_(ids)).values(state=state, reason=reason, kind=kind))
+        statement = sa.update(inbox).where(chosen).values(state=state, reason=reason, kind=kind)
+        connection.execute(statement, {"ids": database.dumps(ids)})
 
 
 def counts(connection: Connection) -> dict[str, int]:

@@ -45,15 +45,17 @@ class Counts(NamedTuple):
 
 def mark(connection: Connection, user_ids: Iterable[str], now: datetime, priority: int) -> None:
     """Makes users due. One who is in flight or waits for a retry keeps that due time, and is then looked at afresh."""
-    rows = [_row(user_id, now, priority) for user_id in user_ids]
+    # Everyone who locks several pending rows does so in this order; else two transactions wait for each other.
+    rows = [_row(user_id, now, priority) for user_id in sorted(user_ids)]
     if rows:
         connection.execute(_marking(connection, priority), rows)
 
 
 def mark_mirrored(connection: Connection, user_ids: Sequence[str], now: datetime) -> None:
     """Makes those of the users due who are people at Customer.io; the others are found by the full pass."""
-    for start in range(0, len(user_ids), CHUNK):
-        chosen = mirror.c.user_id.in_(user_ids[start : start + CHUNK])
+    ordered = sorted(user_ids)
+    for start in range(0, len(ordered), CHUNK):
+        chosen = mirror.c.user_id.in_(ordered[start : start + CHUNK])
         found = connection.execute(sa.select(mirror.c.user_id).where(chosen)).scalars().all()
         mark(connection, found, now, CHANGED)
 
@@ -64,7 +66,7 @@ def release(connection: Connection, user_ids: Sequence[str], how: str, now: date
     statement = statement.on_conflict_do_update(
         index_elements=[pending.c.user_id], set_={"release": statement.excluded.release, "changed": True}
     )
-    rows = [_row(user_id, now, FULL_PASS, how) for user_id in user_ids]
+    rows = [_row(user_id, now, FULL_PASS, how) for user_id in sorted(user_ids)]
     if rows:
         connection.execute(statement, rows)
 

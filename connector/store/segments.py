@@ -9,6 +9,7 @@ Segment bits are a text of 0 and 1, one for each segment in the settings' order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from connector.store.schema import users
 
 Predicate = sa.ColumnElement[bool]
 
+_BOOLEANS = (("true", True), ("false", False))
 _TEXT_COLUMNS = {"id": users.c.id, "external_id": users.c.external_id, "email": users.c.email}
 
 
@@ -57,6 +59,7 @@ class _Operand(Protocol):
 
     def exists(self) -> Predicate: ...
     def equals(self, value: conditions.Scalar) -> Predicate: ...
+    def among(self, values: Sequence[conditions.Scalar]) -> Predicate: ...
     def text(self, test: str, value: str) -> Predicate: ...
     def holds(self, value: conditions.Scalar) -> Predicate: ...
     def number(self, operator: str, value: float) -> Predicate: ...
@@ -69,9 +72,9 @@ def _compare(operand: _Operand, operator: conditions.Operator, value: Any) -> Pr
         case "is_not":
             return sa.not_(operand.equals(value))
         case "in":
-            return sa.or_(sa.false(), *(operand.equals(each) for each in value))
+            return operand.among(value)
         case "not_in":
-            return sa.not_(sa.or_(sa.false(), *(operand.equals(each) for each in value)))
+            return sa.not_(operand.among(value))
         case "exists":
             return operand.exists() if value else sa.not_(operand.exists())
         case "contains":
@@ -103,12 +106,17 @@ def _text_test(text: Any, test: str, value: str, dialect: str) -> Any:
     return sa.func.substr(text, sa.func.length(text) - len(value) + 1, len(value)) == value
 
 
-def _number_test(number: Any, operator: str, value: float) -> Any:
+def _number_test(number: Any, operator: str, value: Any) -> Any:
     return {"gt": number > value, "gte": number >= value, "lt": number < value, "lte": number <= value}[operator]
 
 
 def _only_if(guard: Any, test: Any) -> Predicate:
     return sa.case((guard, sa.func.coalesce(test, sa.false())), else_=sa.false())
+
+
+def _listed(values: Sequence[conditions.Scalar]) -> sa.Select[Any]:
+    """The values as rows, on SQLite; one document, because it bounds the variables and the depth of a statement."""
+    return sa.select(sa.func.json_each(database.dumps(values)).table_valued("value").c.value)
 
 
 class _TextColumn:
@@ -122,6 +130,12 @@ class _TextColumn:
         if not isinstance(value, str):
             return sa.false()
         return sa.func.coalesce(self.column == value, sa.false())
+
+    def among(self, values: Sequence[conditions.Scalar]) -> Predicate:
+        texts = [each for each in values if isinstance(each, str)]
+        if self.dialect == "sqlite":
+            return sa.func.coalesce(self.column.in_(_listed(texts)), sa.false())
+        return sa.func.coalesce(self.column == sa.any_(sa.literal(texts, sa.ARRAY(sa.Text))), sa.false())
 
     def text(self, test: str, value: str) -> Predicate:
         return sa.func.coalesce(_text_test(self.column, test, value, self.dialect), sa.false())
@@ -141,6 +155,9 @@ class _BooleanColumn:
         if not isinstance(value, bool):
             return sa.false()
         return users.c.opted_out.is_(value)
+
+    def among(self, values: Sequence[conditions.Scalar]) -> Predicate:
+        return sa.or_(sa.false(), *(self.equals(each) for each in (True, False) if any(each is one for one in values)))
 
     def text(self, test: str, value: str) -> Predicate:
         return sa.false()
@@ -178,6 +195,17 @@ class _SqliteJson:
         types = ["text"] if isinstance(value, str) else ["integer", "real"]
         return _only_if(self.type.in_(types), self.value == value)
 
+    def among(self, values: Sequence[conditions.Scalar]) -> Predicate:
+        texts = [each for each in values if isinstance(each, str)]
+        numbers = [each for each in values if not isinstance(each, str | bool)]
+        found: sa.ColumnElement[Any] = sa.case(
+            (self.type == "text", self.value.in_(_listed(texts))),
+            (self.type.in_(["integer", "real"]), self.value.in_(_listed(numbers))),
+            *((self.type == word, any(each is one for one in values)) for word, each in _BOOLEANS),
+            else_=sa.false(),
+        )
+        return sa.func.coalesce(found, sa.false())
+
     def text(self, test: str, value: str) -> Predicate:
         return _only_if(self.type == "text", _text_test(self.value, test, value, "sqlite"))
 
@@ -196,9 +224,13 @@ class _SqliteJson:
 
 class _PostgresJson:
     def __init__(self, name: str) -> None:
-        path = sa.cast(name.split("."), sa.ARRAY(sa.Text))
-        self.value: sa.ColumnElement[Any] = users.c.attributes.op("#>", return_type=JSONB())(path)
-        self.as_text: sa.ColumnElement[Any] = users.c.attributes.op("#>>", return_type=sa.Text())(path)
+        # Step by step: a path (`#>`) would take the step "0" into a list, which no other reading of a name does.
+        *groups, last = (sa.cast(part, sa.Text) for part in name.split("."))
+        inner: sa.ColumnElement[Any] = users.c.attributes
+        for group in groups:
+            inner = inner.op("->", return_type=JSONB())(group)
+        self.value: sa.ColumnElement[Any] = inner.op("->", return_type=JSONB())(last)
+        self.as_text: sa.ColumnElement[Any] = inner.op("->>", return_type=sa.Text())(last)
         self.type = sa.func.jsonb_typeof(self.value)
 
     def exists(self) -> Predicate:
@@ -207,15 +239,21 @@ class _PostgresJson:
     def equals(self, value: conditions.Scalar) -> Predicate:
         return sa.func.coalesce(self.value == _json(value), sa.false())
 
+    def among(self, values: Sequence[conditions.Scalar]) -> Predicate:
+        documents = sa.literal([database.dumps(each) for each in values], sa.ARRAY(sa.Text))
+        return sa.func.coalesce(self.value == sa.any_(sa.cast(documents, sa.ARRAY(JSONB))), sa.false())
+
     def text(self, test: str, value: str) -> Predicate:
         return _only_if(self.type == "string", _text_test(self.as_text, test, value, "postgresql"))
 
     def holds(self, value: conditions.Scalar) -> Predicate:
-        return _only_if(self.type == "array", self.value.op("@>")(_json(value)))
+        return _only_if(self.type == "array", self.value.op("@>", return_type=sa.Boolean())(_json(value)))
 
     def number(self, operator: str, value: float) -> Predicate:
         number = sa.cast(self.as_text, sa.Numeric)
-        return _only_if(self.type == "number", _number_test(number, operator, value))
+        # As a numeric too: beside a float PostgreSQL would round what is stored to one.
+        exact = sa.cast(sa.literal(repr(value), sa.Text), sa.Numeric)
+        return _only_if(self.type == "number", _number_test(number, operator, exact))
 
 
 def _json(value: conditions.Scalar) -> sa.ColumnElement[Any]:

@@ -6,9 +6,9 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import machine, stores, webhooks
+from tests.benchmarks import machine, sandbox, stores, webhooks
 
-MEASUREMENTS = {"webhooks": webhooks.measure}
+MEASUREMENTS = {"webhooks": webhooks.measure, "sandbox": sandbox.measure}
 
 
 def main() -> None:
@@ -21,13 +21,15 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.names) - MEASUREMENTS.keys():
         parser.error(f"no measurement is called {', '.join(sorted(unknown))}; there are: {', '.join(MEASUREMENTS)}")
-    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as folder:
-        with stores.opened(given.store or stores.KINDS, Path(folder)) as opened:
-            for line in machine.lines(Path(folder), opened):
-                print(line, flush=True)
-            for name in given.names or MEASUREMENTS:
-                print()
-                MEASUREMENTS[name](opened, given.rounds, given.requests)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as folder,  # short: a socket's path has 107 bytes
+        stores.opened(given.store or stores.KINDS, Path(folder)) as opened,
+    ):
+        for line in machine.lines(Path(folder), opened):
+            print(line, flush=True)
+        for name in given.names or MEASUREMENTS:
+            print()
+            MEASUREMENTS[name](opened, given.rounds, given.requests)
 
 
 main()

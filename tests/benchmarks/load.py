@@ -17,11 +17,10 @@ from typing import cast
 
 import msgspec
 import uvloop
+from ulid import ULID
 
 from connector.core import signature
 from connector.inbound.webhooks import PATH
-from connector.sandbox import webhook_bodies
-from connector.sandbox.webhook_bodies import Origin, Recipient
 
 CONNECTIONS = 64
 KEY = "bench-signing-key"
@@ -30,15 +29,15 @@ WARM_UP = 640
 _SEED = 20
 _TIMESTAMP = 1_760_000_000
 _REQUESTS_OF_A_PERSON = 4
-# How often each kind comes, in a workspace that sends newsletters.
-_KINDS = {
-    ("email", "sent"): 300,
-    ("email", "delivered"): 290,
-    ("email", "opened"): 300,
-    ("email", "clicked"): 80,
-    ("email", "bounced"): 20,
-    ("email", "unsubscribed"): 5,
-    ("customer", "unsubscribed"): 5,
+# How often each kind comes, in a workspace that sends newsletters, and what it carries besides.
+_KINDS: dict[tuple[str, str], tuple[int, dict[str, object]]] = {
+    ("email", "sent"): (300, {}),
+    ("email", "delivered"): (290, {}),
+    ("email", "opened"): (300, {"proxied": False, "prefetched": False}),
+    ("email", "clicked"): (80, {"href": "https://example.com/welcome", "link_id": 1, "machine": False}),
+    ("email", "bounced"): (20, {"failure_message": "550 5.1.1 user unknown"}),
+    ("email", "unsubscribed"): (5, {}),
+    ("customer", "unsubscribed"): (5, {}),
 }
 
 
@@ -55,13 +54,32 @@ def bodies(count: int) -> Iterator[bytes]:
     """Distinct webhooks about some thousands of people, in a random order; the same ones every time."""
     rng = random.Random(_SEED)
     people = max(1, count // _REQUESTS_OF_A_PERSON)
-    kinds = rng.choices(list(_KINDS), list(_KINDS.values()), k=count)
+    kinds = rng.choices(list(_KINDS), [weight for weight, _ in _KINDS.values()], k=count)
     for at, kind in enumerate(kinds, _TIMESTAMP):
-        number = rng.randrange(people)
-        recipient = Recipient(f"customer-{number}", f"person.{number}@example.com", f"d9c1{number:08x}")
-        event_id = webhook_bodies.ulid(rng, at)
-        origin = Origin(webhook_bodies.delivery_id(rng))
-        yield webhook_bodies.webhook(kind, recipient, event_id=event_id, timestamp=at, origin=origin).body
+        object_type, metric = kind
+        yield msgspec.json.encode(
+            {
+                "event_id": str(ULID.from_bytes((at * 1000).to_bytes(6, "big") + rng.randbytes(10))),
+                "object_type": object_type,
+                "metric": metric,
+                "timestamp": at,
+                "data": _data(rng, rng.randrange(people)) | _KINDS[kind][1],
+            }
+        )
+
+
+def _data(rng: random.Random, person: int) -> dict[str, object]:
+    address = f"person.{person}@example.com"
+    return {
+        "customer_id": f"customer-{person}",
+        "identifiers": {"id": f"customer-{person}", "email": address, "cio_id": f"d9c1{person:08x}"},
+        "delivery_id": rng.randbytes(14).hex(),
+        "campaign_id": 7,
+        "action_id": 42,
+        "journey_id": "01HX0000000000000000000000",
+        "recipient": address,
+        "subject": "Thanks for signing up",
+    }
 
 
 def _request(body: bytes) -> bytes:

@@ -183,7 +183,7 @@ def _server(which: str, url: str) -> Iterator[int]:
     with TemporaryDirectory(prefix="bench-settings-") as folder:
         settings = Path(folder) / "settings.toml"
         settings.write_text(
-            f'[webhooks]\nsigning_keys = ["file:key"]\n[store]\nurl = "file:url"\n[server]\nport = 0\n[admin]\nport = 0\n',
+            'webhooks.signing_keys = ["file:key"]\nstore.url = "file:url"\nserver.port = 0\nadmin.port = 0\n',
             encoding="utf-8",
         )
         (Path(folder) / "key").write_text(load.KEY, encoding="utf-8")
@@ -201,7 +201,8 @@ def _server(which: str, url: str) -> Iterator[int]:
 
 
 def _port(process: subprocess.Popen[str], which: str) -> int:
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     if which != "connector":
         return int(process.stdout.readline())
     said = []

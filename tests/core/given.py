@@ -77,7 +77,12 @@ def mirror(
 # What JSON can hold: no NaN, no infinity, no lone surrogates.
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.just(10**30) | text
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.just(10**30)
+    | text
 )
 values = st.recursive(
     scalars,

@@ -326,6 +326,14 @@ def test_the_delete_of_nobody_is_noted(workspace: Workspace) -> None:
     assert workspace.refusals == ["unknown_person"]
 
 
+def test_another_writers_edit_is_newer_than_every_change_before_it(workspace: Workspace) -> None:
+    workspace.identify("42", timestamp=5000, plan="pro")
+    workspace.state.edit("id", "42", plan="team")
+    assert (workspace.person("42").attributes, workspace.person("42").changed_at) == ({"plan": "team"}, 5001)
+    workspace.state.edit("id", "43", plan="team")
+    assert workspace.refusals == ["unknown_person"]
+
+
 def test_old_calls_are_let_go_and_still_counted(workspace: Workspace) -> None:
     body = b"x" * (16 * 1024 * 1024)
     for number in range(6):

@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -15,41 +14,9 @@ from yarl import URL
 
 from connector.sandbox import read_back, track_api
 from connector.sandbox.state import State
+from tests.track_client import CREDENTIALS, EVENT, Client, Reply, identify
 
-CREDENTIALS = {"Authorization": aiohttp.encode_basic_auth("site", "key")}
 NOW = 1_700_000_000.25
-EVENT = {"type": "person", "action": "event", "identifiers": {"id": "42"}, "name": "bought"}
-
-
-@dataclass
-class Reply:
-    status: int
-    body: Any
-
-
-@dataclass
-class Client:
-    """An HTTP client of the sandbox with good credentials; paths go out exactly as written."""
-
-    session: aiohttp.ClientSession
-    url: str
-    state: State
-
-    async def call(self, method: str, path: str, sent: object = None, **options: Any) -> Reply:
-        data = sent if isinstance(sent, bytes) else None if sent is None else json.dumps(sent).encode()
-        target = URL(self.url + path, encoded=True)
-        async with self.session.request(method, target, data=data, **options) as response:
-            text = await response.text()
-            return Reply(response.status, json.loads(text) if response.content_type == "application/json" else text)
-
-    async def get(self, path: str) -> Any:
-        return (await self.call("GET", path)).body
-
-    async def batch(self, *operations: object) -> Reply:
-        return await self.call("POST", "/api/v2/batch", {"batch": operations})
-
-    async def people(self) -> dict[str, Any]:
-        return {person["id"] or person["email"]: person for person in await self.get("/sandbox/people")}
 
 
 @pytest.fixture
@@ -58,15 +25,6 @@ async def client() -> AsyncIterator[Client]:
     app = track_api.create_app(state, site_id="site", api_key="key")
     async with track_api.serve(app) as running, aiohttp.ClientSession(headers=CREDENTIALS) as session:
         yield Client(session, running.url, state)
-
-
-def identify(customer_id: str = "42", /, **attributes: object) -> dict[str, Any]:
-    return {
-        "type": "person",
-        "action": "identify",
-        "identifiers": {"id": customer_id},
-        "attributes": attributes,
-    }
 
 
 # Credentials, region, read-back
@@ -145,6 +103,10 @@ async def test_what_came_in_is_read_back_without_credentials(client: Client) -> 
                 "cio_id": next(iter(client.state.people)).cio_id,
                 "attributes": {},
                 "unsubscribed": False,
+                "anonymous_ids": [],
+                "devices": [],
+                "segments": [],
+                "objects": [],
                 "created": int(NOW),
                 "updated": int(NOW),
             }
@@ -153,14 +115,21 @@ async def test_what_came_in_is_read_back_without_credentials(client: Client) -> 
         assert (activity["customer_id"], activity["type"], activity["data"]) == ("42", "event", {"total": 12})
         calls = [(call["method"], call["path"], call["status"]) for call in await read("/sandbox/calls")]
         assert calls == [
-            ("PUT", "/api/v1/customers/42", 200),
-            ("POST", "/api/v1/customers/42/events", 200),
-            ("DELETE", "/api/v1/customers/43", 200),
             ("GET", "/api/none?x=1", 404),
+            ("DELETE", "/api/v1/customers/43", 200),
+            ("POST", "/api/v1/customers/42/events", 200),
+            ("PUT", "/api/v1/customers/42", 200),
         ]
-        assert (await read("/sandbox/calls"))[0]["bytes"] == len(b'{"email": "a@b.co"}')
+        assert (await read("/sandbox/calls"))[-1]["bytes"] == len(b'{"email": "a@b.co"}')
         assert await read("/sandbox/log") == [
-            {"at": NOW, "what": "delete", "reason": "unknown_person", "who": {"id": "43"}, "detail": ""}
+            {
+                "number": 1,
+                "at": NOW,
+                "what": "delete",
+                "reason": "unknown_person",
+                "who": {"id": "43"},
+                "detail": "",
+            }
         ]
         assert await read("/sandbox") == {
             "people": 1,
@@ -246,7 +215,8 @@ async def test_limits_of_an_identify_in_v1(
     client: Client, segment: str, sent: dict[str, Any], error: str | None
 ) -> None:
     if len(sent) == 300:  # control keys aren't attributes
-        sent |= {"_update": False, "_timestamp": 5, "cio_relationships": {"action": "add_relationships"}}
+        relationships = {"action": "add_relationships", "relationships": []}
+        sent |= {"_update": False, "_timestamp": 5, "cio_relationships": relationships}
     reply = await client.call("PUT", f"/api/v1/customers/{segment}", sent)
     if error is None:
         assert reply == Reply(200, {})
@@ -353,7 +323,7 @@ async def test_anonymous_and_invite_events_in_v1(client: Client) -> None:
     assert await client.call("POST", path, {"name": "n"}) == Reply(
         400, {"meta": {"error": "anonymous_id cannot be blank"}}
     )
-    assert [each["anonymous_id"] for each in await client.get("/sandbox/activities")] == ["x", None]
+    assert [each["anonymous_id"] for each in await client.get("/sandbox/activities")] == [None, "x"]
     assert len(client.state.people) == 0
 
 
@@ -407,6 +377,10 @@ V2_OPERATIONS = [
     ),
     ({**identify(), "identifiers": {"anonymous_id": "x"}}, "identifiers", "unknown identifier 'anonymous_id'"),
     ({**EVENT, "action": "no"}, "action", "unknown action 'no'"),
+    ({**EVENT, "action": "delete", "identifiers": {}}, "identifiers", "identifiers are required"),
+    ({**EVENT, "action": "delete_device"}, "device", "must be an object"),
+    ({**EVENT, "action": "add_relationships", "identifiers": {}}, "identifiers", "identifiers are required"),
+    ({**identify(), "attributes": {"anonymous_id": 7}}, "attributes.anonymous_id", "must be a string"),
     ({**EVENT, "action": ["event"]}, "action", "unknown action ['event']"),
     ({**EVENT, "type": "planet"}, "type", "unknown type 'planet'"),
     ([], "", "operation must be an object"),
@@ -513,7 +487,7 @@ async def test_every_person_action_that_is_known(client: Client) -> None:
     ]
     activities = [
         (each["type"], each["customer_id"], each["anonymous_id"], each["data"])
-        for each in await client.get("/sandbox/activities")
+        for each in reversed(await client.get("/sandbox/activities"))
     ]
     assert activities == [
         ("event", "42", None, {"total": 12}),

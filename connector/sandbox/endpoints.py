@@ -1,0 +1,156 @@
+"""Every path of the Track API, v1 and v2: the request is read, applied to the state, and answered.
+
+    body, path -> v1_requests | v2_operations -> state.apply -> 200 | 207 | 400
+
+A handler decides nothing; it words the answer. Answers follow docs.customer.io/integrations/api/track and
+docs.customer.io/journeys/invalid-api-requests: 200 `{}`; v1 400 with `meta.errors` for an identify, a device
+and a segment (the reference's component for a 400), with `meta.error` for all else; v2 400 with `errors`,
+207 with `errors` and `batch_index`.
+
+A batch is applied in the order sent, unless the application has a `BATCH_ORDER`: nothing promises an order,
+and a client must not need one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+from aiohttp import web
+
+from connector.sandbox import v1_requests, v2_operations
+from connector.sandbox.limits import Problem
+from connector.sandbox.operations import Operation
+from connector.sandbox.read_back import STATE
+
+# Draws the order in which the items of a batch are applied; without one, it is that of the batch.
+BATCH_ORDER = web.AppKey("BATCH_ORDER", random.Random)
+
+_CUSTOMER = "/api/v1/customers/{identifier}"
+_SEGMENT = "/api/v1/segments/{segment_id}"
+
+
+def routes() -> list[web.RouteDef]:
+    return [
+        web.put(_CUSTOMER, _identify),
+        web.delete(_CUSTOMER, _delete),
+        web.post(f"{_CUSTOMER}/events", _event),
+        web.put(f"{_CUSTOMER}/devices", _add_device),
+        web.delete(f"{_CUSTOMER}/devices/{{device_id}}", _delete_device),
+        web.post(f"{_CUSTOMER}/suppress", _suppress),
+        web.post(f"{_CUSTOMER}/unsuppress", _unsuppress),
+        web.post("/api/v1/events", _anonymous_event),
+        web.post("/api/v1/merge_customers", _merge),
+        web.post(f"{_SEGMENT}/add_customers", _add_to_segment),
+        web.post(f"{_SEGMENT}/remove_customers", _remove_from_segment),
+        web.post("/api/v2/entity", _entity),
+        web.post("/api/v2/batch", _batch),
+    ]
+
+
+async def _identify(request: web.Request) -> web.Response:
+    read = v1_requests.identify(_named(request, 4), await request.read())
+    return _apply_v1_component(request, read)
+
+
+async def _delete(request: web.Request) -> web.Response:
+    return _apply_v1(request, v1_requests.delete(_named(request, 4)))
+
+
+async def _event(request: web.Request) -> web.Response:
+    return _apply_v1(request, v1_requests.event(_named(request, 4), await request.read()))
+
+
+async def _anonymous_event(request: web.Request) -> web.Response:
+    return _apply_v1(request, v1_requests.anonymous_event(await request.read()))
+
+
+async def _add_device(request: web.Request) -> web.Response:
+    read = v1_requests.add_device(_named(request, 4), await request.read())
+    return _apply_v1_component(request, read)
+
+
+async def _delete_device(request: web.Request) -> web.Response:
+    return _apply_v1(request, v1_requests.delete_device(_named(request, 4), _named(request, 6)))
+
+
+async def _suppress(request: web.Request) -> web.Response:
+    return _apply_v1(request, v1_requests.suppress(_named(request, 4)))
+
+
+async def _unsuppress(request: web.Request) -> web.Response:
+    return _apply_v1(request, v1_requests.unsuppress(_named(request, 4)))
+
+
+async def _merge(request: web.Request) -> web.Response:
+    return _apply_v1(request, v1_requests.merge(await request.read()))
+
+
+async def _add_to_segment(request: web.Request) -> web.Response:
+    return await _membership(request, adds=True)
+
+
+async def _remove_from_segment(request: web.Request) -> web.Response:
+    return await _membership(request, adds=False)
+
+
+async def _membership(request: web.Request, *, adds: bool) -> web.Response:
+    id_type = request.query.get("id_type", "id")
+    read = v1_requests.membership(_named(request, 4), id_type, await request.read(), adds=adds)
+    return _apply_v1_component(request, read)
+
+
+async def _entity(request: web.Request) -> web.Response:
+    read = v2_operations.read_entity(await request.read())
+    if isinstance(read, list):
+        return _json({"errors": [_error(problem) for problem in read]}, 400)
+    return _apply(request, [read])
+
+
+async def _batch(request: web.Request) -> web.Response:
+    read = v2_operations.read_batch(await request.read())
+    if isinstance(read, list):
+        return _json({"errors": [_error(problem) for problem in read]}, 400)
+    order = request.app.get(BATCH_ORDER)
+    if order is not None:
+        order.shuffle(read.accepted)
+    answer = _apply(request, read.accepted)
+    if read.refused:
+        return _json({"errors": [{"batch_index": i, **_error(problem)} for i, problem in read.refused]}, 207)
+    return answer
+
+
+def _named(request: web.Request, part: int) -> str:
+    """One part of the path, decoded once, from the path as sent: `%2F` and `%25` are part of a name."""
+    return unquote(request.raw_path.partition("?")[0].split("/")[part])
+
+
+def _apply_v1(request: web.Request, read: Operation | list[Problem]) -> web.Response:
+    if isinstance(read, list):
+        return _json({"meta": {"error": read[0].v1_text}}, 400)
+    return _apply(request, [read])
+
+
+def _apply_v1_component(request: web.Request, read: Operation | list[Problem]) -> web.Response:
+    """Where the reference's component for a 400 is the answer, which has all that is wrong."""
+    if isinstance(read, list):
+        return _json({"meta": {"errors": [problem.v1_text for problem in read]}}, 400)
+    return _apply(request, [read])
+
+
+def _apply(request: web.Request, accepted: Sequence[Operation]) -> web.Response:
+    state = request.app[STATE]
+    for operation in accepted:
+        state.apply(operation)
+    return _json({})
+
+
+def _error(problem: Problem) -> dict[str, Any]:
+    return {"reason": problem.reason, "field": problem.field, "message": problem.message}
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")

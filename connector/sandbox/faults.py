@@ -1,0 +1,221 @@
+"""Faults on demand: which requests fail, and how.
+
+    ask for them (Wanted) -> Faults.put -> next_step, once for each request in order of arrival -> inflict
+
+The first of these that is on decides about a request: the script's next step, `outage`, `unauthorized`,
+`wrong_region`, the rate limit, a share. `latency` comes on top, for every request. A script that has run out
+is off. Only calls to Customer.io meet faults, and they do before their credentials are looked at.
+
+No call is awaited between a request's arrival and its step, so on one event loop each step is given exactly
+once, however many connections there are. Shares are drawn from a seeded `random.Random`.
+
+Stricter readings of what is unverified:
+- The body of a 429 and of every 5xx isn't JSON, as of a proxy that stands before the service.
+- The rate limit lets no more than n requests through in any second, not n on average; a batch is one.
+- A hung request is handled when the time is over, also when its sender has gone meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import orjson
+from aiohttp import web
+
+from connector import errors
+from connector.sandbox import fault_script
+from connector.sandbox.fault_script import PASS, UNAUTHORIZED, WRONG_REGION, Step
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_SECOND = 1.0
+_REGION_PATH = "/api/v1/accounts/region"
+
+
+class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The faults to have, in the words of `fault_script`; what is left out is off.
+
+    `shares` maps a word to the part of the requests, 0 to 1; `rate_limit` is in requests a second, and its
+    429 carries `retry_after` in seconds where that is given. Without a seed the sandbox's own is taken.
+    """
+
+    script: str = ""
+    shares: dict[str, float] = {}
+    latency: str = ""
+    rate_limit: int = 0
+    retry_after: int | None = None
+    outage: str = ""
+    unauthorized: bool = False
+    wrong_region: bool = False
+    seed: int | None = None
+
+
+class Faults:
+    """What is on. `clock` is in seconds and never runs backwards."""
+
+    def __init__(
+        self, wanted: Wanted | None = None, *, seed: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seed = seed
+        self._clock = clock
+        self.put(wanted or Wanted())
+
+    def put(self, wanted: Wanted) -> None:
+        """Puts these in place of those that are on; all stays as it is when a word can't be read."""
+        script = fault_script.steps(wanted.script)
+        shares = _shares(wanted.shares)
+        latency = fault_script.seconds(wanted.latency, "latency") if wanted.latency else 0.0
+        if wanted.rate_limit < 0 or (wanted.retry_after or 0) < 0:
+            raise errors.Refused(400, "fault_unreadable", "rate_limit and retry_after can't be less than 0")
+        outage = fault_script.step(wanted.outage, "outage") if wanted.outage else None
+        standing = [outage, UNAUTHORIZED if wanted.unauthorized else None]
+        standing.append(WRONG_REGION if wanted.wrong_region else None)
+        self._script = deque(script)
+        self._shares = shares
+        self.latency = latency
+        self._standing = next((step for step in standing if step is not None), None)
+        self._too_many = Step("status", 429, None if wanted.retry_after is None else float(wanted.retry_after))
+        self._let_through: deque[float] = deque(maxlen=wanted.rate_limit)
+        seed = self._seed if wanted.seed is None else wanted.seed
+        self._random = random.Random(seed)  # noqa: S311 - must be repeatable, guards nothing
+        self._wanted = wanted
+        self.given: Counter[str] = Counter()  # by word, since `put`
+
+    def next_step(self) -> Step:
+        """What becomes of the request that has just arrived."""
+        step = self._decide()
+        if step is not PASS:
+            self.given[step.word] += 1
+        return step
+
+    def on(self) -> dict[str, Any]:
+        """What is on, as `Wanted` would be written (the script: what is left of it), and what was `given`."""
+        left = {"script": fault_script.written(list(self._script))}
+        return {**msgspec.to_builtins(self._wanted), **left, "given": dict(self.given)}
+
+    def _decide(self) -> Step:
+        if self._script:
+            times, step = self._script[0]
+            if times > 1:
+                self._script[0] = (times - 1, step)
+            else:
+                self._script.popleft()
+            return step
+        if self._standing is not None:
+            return self._standing
+        if self._let_through.maxlen and not self._lets_through():
+            return self._too_many
+        if self._shares:
+            drawn = self._random.random()
+            return next((step for below, step in self._shares if drawn < below), PASS)
+        return PASS
+
+    def _lets_through(self) -> bool:
+        now, through = self._clock(), self._let_through
+        if len(through) == through.maxlen and now - through[0] < _SECOND:
+            return False
+        through.append(now)
+        return True
+
+
+FAULTS = web.AppKey("FAULTS", Faults)
+
+
+async def inflict(step: Step, request: web.Request, handler: Handler, other_host: str) -> web.StreamResponse | None:
+    """The answer under this step, or None where the connection is cut; the body has been read.
+
+    `other_host` is where the account lives as far as `wrong-region` goes: scheme and host.
+    """
+    if latency := request.app[FAULTS].latency:
+        await asyncio.sleep(latency)
+    match step.does:
+        case "pass":
+            return await handler(request)
+        case "status":
+            return _status(step)
+        case "hang":
+            await asyncio.sleep(step.seconds or 0.0)
+            return await handler(request)
+        case "wrong-region":
+            if request.path == _REGION_PATH:  # it answers on either host
+                return await handler(request)
+            return web.Response(status=301, headers={"Location": other_host + request.raw_path})
+        case "apply-cut":
+            await _swallow_refusal(request, handler)
+    _cut(request)
+    return None
+
+
+def routes() -> list[web.RouteDef]:
+    return [
+        web.get("/sandbox/faults", _get, allow_head=False),
+        web.put("/sandbox/faults", _put),
+        web.delete("/sandbox/faults", _delete),
+    ]
+
+
+async def _get(request: web.Request) -> web.Response:
+    return _on(request)
+
+
+async def _put(request: web.Request) -> web.Response:
+    """Puts the faults of a `Wanted` as JSON; 400 with the word that is wrong when one can't be read."""
+    try:
+        request.app[FAULTS].put(msgspec.json.decode(await request.read(), type=Wanted))
+    except (msgspec.DecodeError, errors.Refused) as error:
+        return web.Response(body=orjson.dumps({"error": str(error)}), status=400, content_type="application/json")
+    return _on(request)
+
+
+async def _delete(request: web.Request) -> web.Response:
+    """All off."""
+    request.app[FAULTS].put(Wanted())
+    return _on(request)
+
+
+def _on(request: web.Request) -> web.Response:
+    return web.Response(body=orjson.dumps(request.app[FAULTS].on()), content_type="application/json")
+
+
+def _status(step: Step) -> web.Response:
+    headers = {} if step.seconds is None else {"Retry-After": f"{step.seconds:.0f}"}
+    if step.status >= 500 or step.status == 429:
+        page = f"<html><body><h1>{step.status}</h1></body></html>\n"
+        return web.Response(text=page, status=step.status, headers=headers, content_type="text/html")
+    words = "Unauthorized request" if step.status == 401 else f"the sandbox was asked to answer {step.status}"
+    body = orjson.dumps({"meta": {"error": words}})
+    return web.Response(body=body, status=step.status, headers=headers, content_type="application/json")
+
+
+async def _swallow_refusal(request: web.Request, handler: Handler) -> None:
+    """Handles the request for its effect; what it would have been answered, nobody gets to know."""
+    try:
+        await handler(request)
+    except web.HTTPException:
+        return
+
+
+def _cut(request: web.Request) -> None:
+    """Closes the transport at once, without a byte of an answer."""
+    if request.transport is not None:
+        request.transport.abort()
+
+
+def _shares(wanted: dict[str, float]) -> list[tuple[float, Step]]:
+    """Each step with the bound below which a number drawn from 0 to 1 means it."""
+    below, result = 0.0, []
+    for word, share in wanted.items():
+        step = fault_script.step(word, "shares")
+        if not 0 <= share <= 1:
+            raise errors.Refused(400, "fault_unreadable", f"shares, {word!r}: {share} is no share from 0 to 1")
+        below += share
+        result.append((below, step))
+    if below > 1 + 1e-9:
+        raise errors.Refused(400, "fault_unreadable", f"the shares add up to {below:g}, more than 1")
+    return result

@@ -1,0 +1,89 @@
+"""Where the account lives, and what happens to a request that was sent to the other region's host.
+
+Follows docs.customer.io/integrations/api/track (regions): an EU account on the US host is redirected to the
+EU host; a US account on the EU host is refused. `/api/v1/accounts/region` and `/auth` answer on either host.
+
+One sandbox plays both hosts. Which one a request is for, its `Host` header says:
+
+    curl -i -u SITE:KEY -X PUT -H 'Host: track.customer.io' http://127.0.0.1:9000/api/v1/customers/1 -d '{}'
+
+is answered 301 when the account is an EU one. Any other `Host` is that of the account's own region. The
+redirect leads to the sandbox itself and never to the vendor, so that a client which follows it is caught
+here and not there.
+
+Stricter readings of what is unverified:
+- The redirect is a 301, which most clients turn into a GET without a body and without credentials.
+- A US account on the EU host gets a 401.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import orjson
+from aiohttp import web
+
+Region = Literal["us", "eu"]
+
+HOSTS: dict[Region, str] = {"us": "https://track.customer.io", "eu": "https://track-eu.customer.io"}
+
+_REGION_OF: dict[str, Region] = {
+    "track.customer.io": "us",
+    "track-sdk.customer.io": "us",
+    "track-eu.customer.io": "eu",
+    "track-sdk-eu.customer.io": "eu",
+}
+_ON_EITHER_HOST = ("/auth", "/api/v1/accounts/region")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The workspace's side of the credentials. `authorization` is the one header value that is let in."""
+
+    authorization: bytes
+    region: Region
+    environment_id: int
+
+
+ACCOUNT = web.AppKey("ACCOUNT", Account)
+
+
+def routes() -> list[web.RouteDef]:
+    return [web.get("/auth", _auth), web.get("/api/v1/accounts/region", _region)]
+
+
+def wrong_host(request: web.Request) -> web.Response | None:
+    """The answer to a request with good credentials that was sent to the other region's host."""
+    account = request.app[ACCOUNT]
+    asked = _REGION_OF.get(request.host.partition(":")[0].lower(), account.region)
+    if asked == account.region or request.path in _ON_EITHER_HOST:
+        return None
+    if account.region == "us":
+        return _json({"meta": {"error": "Unauthorized request"}}, 401)
+    return web.Response(status=301, headers={"Location": _own_address(request) + request.raw_path})
+
+
+def _own_address(request: web.Request) -> str:
+    """Where the request really arrived, whatever host it asked for."""
+    name = request.transport.get_extra_info("sockname") if request.transport else None
+    host, port = name[:2] if isinstance(name, tuple) else ("127.0.0.1", 80)
+    return f"{request.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+async def _auth(_request: web.Request) -> web.Response:
+    return _json({"meta": {"message": "nice credentials."}})
+
+
+async def _region(request: web.Request) -> web.Response:
+    account = request.app[ACCOUNT]
+    answer = {
+        "url": HOSTS[account.region],
+        "region": account.region,
+        "environment_id": account.environment_id,
+    }
+    return _json(answer)
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")

@@ -1,0 +1,195 @@
+"""`connector sandbox` as a real process: its options, what it answers, and that a killed one goes on with its file."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.client import RemoteDisconnected
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector import errors
+from connector.cli import cli
+
+TOKEN = base64.b64encode(b"my-site:my-key").decode()
+CREDENTIALS = ["--site-id", "my-site", "--api-key", "my-key"]
+ULID = "01E4C4CT6YDC7Y5M7FE1GWWPQJ"
+
+
+class Sandbox:
+    """A real `connector sandbox` on a free port."""
+
+    def __init__(self, *options: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "connector", "sandbox", "--port", "0", *CREDENTIALS, *options],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=_environment(),
+        )
+        assert self._process.stderr is not None
+        self.said: list[str] = []
+        for line in self._process.stderr:
+            self.said.append(line)
+            if "track_url" in line:
+                break
+        found = re.search(r'track_url = "(.+)"', self.said[-1]) if self.said else None
+        assert found is not None, self.said
+        self.url = found[1]
+
+    def call(self, method: str, path: str, sent: object = None) -> tuple[int, Any]:
+        """Status and JSON of the answer; a 0 when the connection was cut. What `curl -u my-site:my-key` would do."""
+        body = None if sent is None else json.dumps(sent).encode()
+        request = urllib.request.Request(self.url + path, body, {"Authorization": f"Basic {TOKEN}"}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except (RemoteDisconnected, ConnectionResetError):
+            return 0, None
+
+    def get(self, path: str) -> Any:
+        return self.call("GET", path)[1]
+
+    def kill(self) -> None:
+        """kill -9"""
+        self._process.kill()
+        self._process.wait(20)
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Sandbox]]:
+    """Starts sandboxes that don't outlive the test."""
+    started: list[Sandbox] = []
+
+    def start(*options: str) -> Sandbox:
+        started.append(Sandbox(*options))
+        return started[-1]
+
+    yield start
+    for sandbox in started:
+        sandbox.kill()
+
+
+def refused(*options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "connector", "sandbox", "--port", "0", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=_environment(),
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_killed_sandbox_goes_on_with_its_file(start: Callable[..., Sandbox], tmp_path: Path) -> None:
+    file = tmp_path / "sandbox.db"
+    sandbox = start("--state", str(file))
+    event = {"type": "person", "action": "event", "identifiers": {"id": "42"}, "name": "bought", "id": ULID}
+    assert sandbox.call("PUT", "/api/v1/customers/42", {"email": "a@b.co", "plan": "pro"}) == (200, {})
+    assert sandbox.call("POST", "/api/v1/customers/43/suppress") == (200, {})
+    assert sandbox.call("POST", "/api/v2/batch", {"batch": [event]}) == (200, {})
+    assert (
+        sandbox.call("POST", "/sandbox/edit", {"identifiers": {"id": "42"}, "attributes": {"plan": "team"}})[0] == 200
+    )
+    before = {path: sandbox.get(path) for path in ("/sandbox/people", "/sandbox/activities", "/sandbox/log")}
+    assert before["/sandbox/people"][0]["attributes"] == {"plan": "team"}
+    assert "locked" in refused("--state", str(file))
+    sandbox.kill()
+
+    again = start("--state", str(file))
+    assert any("1 people, 1 activities" in line for line in again.said)
+    assert {path: again.get(path) for path in before} == before
+    assert again.call("POST", "/api/v2/batch", {"batch": [event]}) == (200, {})
+    assert again.call("PUT", "/api/v1/customers/43", {"plan": "pro"}) == (200, {})
+    assert [entry["reason"] for entry in again.get("/sandbox/log")][:2] == ["suppressed", "repeated_event"]
+    assert len(again.get("/sandbox/people")) == len(again.get("/sandbox/activities")) == 1
+
+
+def test_without_a_file_nothing_is_kept(start: Callable[..., Sandbox]) -> None:
+    sandbox = start()
+    sandbox.call("PUT", "/api/v1/customers/42", {})
+    sandbox.kill()
+    assert start().get("/sandbox/people") == []
+
+
+def test_faults_as_options_and_over_http(start: Callable[..., Sandbox]) -> None:
+    sandbox = start("--fault", "500, 2x429:0, apply-cut, 200", "--outage", "503", "--seed", "7")
+    statuses = [sandbox.call("POST", f"/api/v1/customers/{n}/events", {"name": "x"})[0] for n in range(6)]
+    assert statuses == [500, 429, 429, 0, 200, 503]
+    assert [person["id"] for person in sandbox.get("/sandbox/people")] == ["3", "4"]
+    assert sandbox.call("DELETE", "/sandbox/faults")[0] == 200
+    assert sandbox.call("PUT", "/api/v1/customers/5", {})[0] == 200
+    status, answer = sandbox.call("PUT", "/sandbox/faults", {"script": "2x500, oops"})
+    assert (status, "'oops'" in json.loads(answer)["error"]) == (400, True)
+    assert sandbox.call("PUT", "/sandbox/faults", {"unauthorized": True})[0] == 200
+    assert sandbox.call("GET", "/auth")[0] == 401
+
+
+def test_every_fault_option_is_on(start: Callable[..., Sandbox]) -> None:
+    some = ["--fail-share", "500=0.05", "--fail-share", "429:2=0.1", "--latency", "1ms", "--rate-limit", "9"]
+    found = start(*some, "--retry-after", "3", "--unauthorized", "--wrong-region").get("/sandbox/faults")
+    assert found == {
+        "script": "",
+        "shares": {"500": 0.05, "429:2": 0.1},
+        "latency": "1ms",
+        "rate_limit": 9,
+        "retry_after": 3,
+        "outage": "",
+        "unauthorized": True,
+        "wrong_region": True,
+        "seed": None,
+        "given": {},
+    }
+
+
+def test_region_credentials_and_webhooks_are_as_asked_for(start: Callable[..., Sandbox]) -> None:
+    sandbox = start("--region", "eu", "--webhook-url", "http://127.0.0.1:9/hook", "--signing-key", "k")
+    assert sandbox.get("/api/v1/accounts/region")["region"] == "eu"
+    assert sandbox.get("/sandbox/webhooks")["url"] == "http://127.0.0.1:9/hook"
+    assert any("webhooks go to http://127.0.0.1:9/hook" in line for line in sandbox.said)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--fault", "500, cutt"], "'cutt'"),
+        (["--fail-share", "500"], "'500': write it like"),
+        (["--fail-share", "5OO=0.1"], "'5OO'"),
+        (["--latency", "soon"], "'soon' is no time"),
+        (["--outage", "no"], "'no'"),
+        (["--webhook-url", "nowhere"], "'nowhere'"),
+        (["--speed", "0"], "factor"),
+        (["--certificate", os.devnull], "certificate"),
+        (["--state", "/"], "can't be used"),
+        (["--host", "192.0.2.1"], "can't listen on 192.0.2.1:0"),
+    ],
+)
+def test_what_cannot_be_used_is_named(options: list[str], said: str) -> None:
+    with pytest.raises(errors.Misconfigured) as refusal:
+        cli(["sandbox", "--port", "0", *options], standalone_mode=False)
+    assert said in str(refusal.value)
+
+
+def test_a_script_that_cannot_be_read_exits_2() -> None:
+    assert "step 2 of the script, 'cutt'" in refused("--fault", "500, cutt")
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CONNECTOR_")}
+    return {**kept, "NO_COLOR": "1", "COLUMNS": "200"}

@@ -1,0 +1,161 @@
+"""Every hot query uses its index, on a store with rows in it: the statements are explained as they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from connector.records import Identifier
+from connector.store import inbox, mirror, pending, schema, users
+from connector.store.database import Database
+from tests.store import given
+from tests.store.given import NOW
+
+ROWS = 3000
+LATER = NOW + timedelta(minutes=1)
+
+Plan = Callable[..., str]
+
+
+COUNTING = {
+    "postgresql": f"SELECT generate_series(0, {ROWS - 1}) AS i",
+    "sqlite": f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS - 1}) SELECT i FROM n",
+}
+
+
+@pytest.fixture(autouse=True)
+def _plenty(db: Database) -> None:
+    """Enough rows that reading them all would be the slower way, and the planner knows it."""
+    number = sa.text(COUNTING[db.dialect]).columns(i=sa.Integer).subquery().c.i
+    name = sa.literal("U") + sa.cast(number + 10_000, sa.Text)
+    received: dict[str, Any] = {
+        "source": inbox.CUSTOMERIO,
+        "source_id": name,
+        "received_at": NOW,
+        "body": b"{}",
+        "state": sa.case((number < ROWS - 5, "read"), else_="new"),
+    }
+    due = {"user_id": name, "due_at": NOW, "priority": 0, "changed": False, "attempts": 0}
+    filled: list[tuple[sa.Table, dict[str, Any]]] = [
+        (schema.users, given.user("") | {"id": name, "email": name + "@b.co"}),
+        (schema.identifiers, {"kind": "email", "value": name + "@b.co", "user_id": name}),
+        (schema.mirror, asdict(given.person("")) | {"user_id": name, "customer_id": name}),
+        (schema.pending, due),
+        (schema.inbox, received),
+    ]
+
+    def fill(connection: Connection) -> None:
+        for table, values in filled:
+            columns = [
+                value if isinstance(value, sa.ColumnElement) else sa.literal(value, table.c[name].type)
+                for name, value in values.items()
+            ]
+            connection.execute(sa.insert(table).from_select(list(values), sa.select(*columns)))
+
+    db.write(fill)
+    with db.writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+
+
+@pytest.fixture
+def plan(db: Database) -> Iterator[Plan]:
+    """Runs a store function; returns how the database goes about its statements."""
+    plans: list[str] = []
+    explain = "EXPLAIN QUERY PLAN " if db.dialect == "sqlite" else "EXPLAIN "
+
+    def explained(_: Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        if statement.lstrip().upper().startswith(("SELECT", "UPDATE", "WITH", "DELETE")):
+            cursor.execute(explain + statement, parameters[0] if many else parameters)
+            plans.extend(" ".join(map(str, row)) for row in cursor.fetchall())
+
+    sa.event.listen(db.writer, "before_cursor_execute", explained)
+
+    def of(fn: Callable[..., Any], *arguments: Any) -> str:
+        plans.clear()
+        db.write(fn, *arguments)
+        assert plans
+        return "\n".join(plans)
+
+    yield of
+    sa.event.remove(db.writer, "before_cursor_execute", explained)
+
+
+def primary_key(db: Database, table: str) -> str:
+    return f"sqlite_autoindex_{table}_1" if db.dialect == "sqlite" else f"pk_{table}"
+
+
+def reads_whole(plan: str, table: str) -> bool:
+    """True when the table itself is read from end to end."""
+    lines = [line.strip() for line in plan.splitlines()]
+    by_index = ("USING INDEX", "USING COVERING INDEX")
+    scanned = any(f"SCAN {table}" in line and not any(each in line for each in by_index) for line in lines)
+    return scanned or f"Seq Scan on {table}" in plan
+
+
+def test_the_claim_goes_by_priority_and_due_time(plan: Plan) -> None:
+    found = plan(pending.claim, "lease", NOW, LATER, 10)
+    assert "ix_pending_due" in found
+    assert "TEMP B-TREE FOR ORDER BY" not in found, found
+    assert "Sort" not in found, found
+
+
+def test_the_rows_of_a_lease_are_found_by_the_lease(db: Database, plan: Plan) -> None:
+    claimed = [each.user_id for each in db.write(pending.claim, "lease", NOW, LATER, 10)]
+    for fn, *arguments in (
+        (pending.still_ours, "lease"),
+        (pending.give_back, "another", NOW),
+        (pending.finish, "lease", claimed, NOW),
+    ):
+        found = plan(fn, *arguments)
+        assert "ix_pending_lease" in found or primary_key(db, "pending") in found
+        assert not reads_whole(found, "pending"), found
+
+
+def test_the_reader_takes_new_messages_without_passing_those_that_were_read(plan: Plan) -> None:
+    found = plan(inbox.take, 100)
+    assert "ix_inbox_new" in found
+    assert not reads_whole(found, "inbox"), found
+
+
+def test_unread_messages_are_counted_by_their_index(plan: Plan) -> None:
+    found = plan(inbox.counts)
+    assert "ix_inbox_new" in found
+    assert "ix_inbox_unread" in found
+    assert not reads_whole(found, "inbox"), found
+
+
+@pytest.mark.parametrize("number", [1, 50])
+def test_identifiers_are_looked_up_by_the_primary_key(db: Database, plan: Plan, number: int) -> None:
+    wanted = [Identifier("email", f"U{each + 10_000}@b.co") for each in range(number)]
+    found = plan(users.find, wanted)
+    assert primary_key(db, "identifiers") in found
+    assert not reads_whole(found, "identifiers"), found
+
+
+def test_users_and_their_mirrors_are_loaded_by_their_keys(db: Database, plan: Plan) -> None:
+    found = plan(users.subjects, ["U10001", "U10002"], given.SETTINGS)
+    assert primary_key(db, "users") in found
+    assert primary_key(db, "mirror") in found
+    assert not reads_whole(found, "users"), found
+    assert not reads_whole(found, "mirror"), found
+
+
+def test_who_has_a_customer_id_is_found_by_its_index(db: Database, plan: Plan) -> None:
+    found = plan(mirror.owners, ["U10001", "U10002"])
+    assert not reads_whole(found, "mirror"), found
+
+
+def test_creates_that_the_guard_let_through_are_counted_by_their_index(db: Database, plan: Plan) -> None:
+    found = plan(mirror.guarded_since, NOW)
+    assert "ix_mirror_guarded" in found
+
+
+def test_a_touch_finds_its_row_by_the_key(db: Database, plan: Plan) -> None:
+    found = plan(mirror.touch, [("U10001", "1", "hash", 1)])
+    assert primary_key(db, "mirror") in found

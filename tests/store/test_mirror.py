@@ -1,0 +1,185 @@
+"""The mirror: what was sent, who has which customer id, and who differs from it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from connector.records import Identifier
+from connector.settings import Attribute, Everyone, People, Settings
+from connector.store import mirror, pending, schema, users
+from connector.store.database import Database
+from tests.store import given
+from tests.store.given import NOW
+
+LATER = NOW + timedelta(hours=1)
+PRO = Settings(segments={"pro": Attribute("plan", "is", "pro")}, people=People(segments=("pro",)))
+
+
+def differing(db: Database, settings: Settings = PRO) -> dict[str, bool]:
+    """Whom a pass has to look at, and whether they are people at Customer.io."""
+    found = db.read(lambda connection: list(mirror.differing(connection, settings)))
+    assert len(found) == len(dict(found))
+    return dict(found)
+
+
+def pro(user_id: str, **more: object) -> dict[str, object]:
+    values = {"external_id": user_id.lower(), "email": f"{user_id}@b.co", "attributes": {"plan": "pro"}}
+    return given.user(user_id, **(values | more))
+
+
+def sent_as_pro(user_id: str, **more: object) -> mirror.Mirror:
+    return given.person(user_id, **({"segment_bits": "1", "mapping_hash": PRO.mapping_hash()} | more))
+
+
+def test_what_was_sent_comes_back_and_is_replaced_by_what_is_sent_next(db: Database) -> None:
+    given.have(db, given.user("U1"))
+    first = given.person("U1", customer_id="c1", attributes={"a": [1, 2.5, "ä", None, True], "b": {"c": 2**60}})
+    given.sent(db, first)
+    assert given.rows(db, schema.mirror) == [asdict(first)]
+    second = replace(first, attributes={}, version=2, sent_ts=first.sent_ts + 1, synced_at=LATER, segment_bits="1")
+    given.sent(db, second)
+    assert given.rows(db, schema.mirror) == [asdict(second)]
+    assert db.read(mirror.count) == 1
+
+
+def test_the_customer_id_of_a_new_person_names_the_user(db: Database) -> None:
+    given.have(db, given.user("U1"), given.user("U2"))
+    given.sent(db, given.person("U1", customer_id="c1"), given.person("U2", customer_id="a@b.co", id_kind="email"))
+    assert given.rows(db, schema.identifiers, "kind", "value", "user_id") == [("customer_id", "c1", "U1")]
+    given.sent(db, given.person("U1", customer_id="c1", synced_at=LATER))
+    named = Identifier("customer_id", "c1")
+    assert db.read(users.find, [named]) == {named: "U1"}
+
+
+def test_a_customer_id_is_one_users_and_the_store_refuses_a_second(db: Database) -> None:
+    given.have(db, given.user("U1"), given.user("U2"))
+    given.sent(db, given.person("U1", customer_id="c"))
+    with pytest.raises(sa.exc.IntegrityError):
+        given.sent(db, given.person("U2", customer_id="c"))
+    assert db.read(mirror.owners, ["c", "nobody's"]) == {"c": "U1"}
+
+
+def test_owners_are_found_for_any_number_of_customer_ids(db: Database) -> None:
+    numbers = [f"U{number}" for number in range(mirror.CHUNK + 5)]
+    given.have(db, *(given.user(each) for each in numbers))
+    given.sent(db, *(given.person(each, customer_id=f"c{each}") for each in numbers))
+    assert db.read(mirror.owners, [f"c{each}" for each in numbers]) == {f"c{each}": each for each in numbers}
+    assert db.read(mirror.owners, []) == {}
+
+
+def test_a_touch_notes_what_was_compared_and_nothing_else(db: Database) -> None:
+    given.have(db, given.user("U1"), given.user("U2"))
+    before = given.person("U1", customer_id="c1", attributes={"a": 1})
+    given.sent(db, before, given.person("U2"))
+    db.write(mirror.touch, [("U1", "10", "new hash", 7), ("U0", "1", "nobody", 1)])
+    touched = replace(before, segment_bits="10", mapping_hash="new hash", version=7)
+    assert given.rows(db, schema.mirror)[0] == asdict(touched)
+    assert given.rows(db, schema.mirror)[1] == asdict(given.person("U2"))
+    db.write(mirror.touch, [])
+
+
+def test_a_pass_looks_at_nobody_when_nothing_differs(db: Database) -> None:
+    given.have(db, pro("U1"), given.user("U2", external_id="u2", email="two@b.co"))
+    given.sent(db, sent_as_pro("U1"))
+    assert differing(db) == {}
+
+
+def test_a_pass_looks_at_a_person_whose_user_has_another_version(db: Database) -> None:
+    given.have(db, pro("U1", version=2), pro("U2", version=2))
+    given.sent(db, sent_as_pro("U1"), sent_as_pro("U2", version=2))
+    assert differing(db) == {"U1": True}
+
+
+def test_a_pass_looks_at_a_person_who_entered_or_left_a_segment(db: Database) -> None:
+    given.have(db, pro("U1", attributes={}), pro("U2"), pro("U3"))
+    given.sent(db, sent_as_pro("U1"), sent_as_pro("U2", segment_bits="0"), sent_as_pro("U3"))
+    assert differing(db) == {"U1": True, "U2": True}
+
+
+def test_a_pass_looks_at_everyone_when_the_mapping_changed(db: Database) -> None:
+    given.have(db, pro("U1"), given.user("U2"))
+    given.sent(db, sent_as_pro("U1"), sent_as_pro("U2", segment_bits="0"))
+    other = PRO.model_copy(update={"people": People(segments=("pro",), max_attributes_per_call=7)})
+    assert differing(db, other) == {"U1": True, "U2": True}
+
+
+def test_a_pass_looks_at_whitelisted_users_who_are_nobody_at_customerio(db: Database) -> None:
+    given.have(db, pro("U1"), pro("U2", attributes={"plan": "free"}), pro("U3", attributes={"plan": 1}), pro("U4"))
+    given.sent(db, sent_as_pro("U4"))
+    assert differing(db) == {"U1": False}
+
+
+def test_a_pass_never_looks_at_those_whom_only_customerio_told_us_of(db: Database) -> None:
+    given.have(db, pro("U1", known_by="customerio"), pro("U2", known_by="customerio", version=5))
+    given.sent(db, sent_as_pro("U2"))
+    assert differing(db) == {"U2": True}
+
+
+def test_a_pass_looks_at_users_without_an_email_only_when_none_is_required(db: Database) -> None:
+    given.have(db, pro("U1", email=None), pro("U2"))
+    assert differing(db) == {"U2": False}
+    lenient = PRO.model_copy(update={"people": People(segments=("pro",), require_email=False)})
+    assert differing(db, lenient) == {"U1": False, "U2": False}
+
+
+@pytest.mark.parametrize(
+    ("customer_id", "expected"),
+    [
+        (("external_id",), {"U1", "U3"}),
+        (("email",), {"U1", "U2"}),
+        (("external_id", "email"), {"U1", "U2", "U3", "U4"}),
+        (("id",), {"U1", "U2", "U3", "U4"}),
+    ],
+)
+def test_a_pass_skips_those_who_cannot_have_a_customer_id(
+    db: Database, customer_id: tuple[str, ...], expected: set[str]
+) -> None:
+    given.have(
+        db, pro("U1"), pro("U2", external_id=None), pro("U3", email=None), pro("U4", external_id=None, email=None)
+    )
+    settings = PRO.model_copy(
+        update={"people": People(segments=("pro",), customer_id=customer_id, require_email=False)}
+    )
+    assert set(differing(db, settings)) == expected
+
+
+def test_a_pass_skips_those_whose_create_was_let_go_already(db: Database) -> None:
+    given.have(db, pro("U1"), pro("U2"), pro("U3"))
+    db.write(pending.release, ["U1"], "guard", NOW)
+    db.write(pending.release, ["U2"], "approved", NOW)
+    db.write(pending.mark, ["U3"], NOW, pending.CHANGED)
+    assert differing(db) == {"U3": False}
+
+
+def test_without_a_whitelist_nobody_new_is_looked_at(db: Database) -> None:
+    given.have(db, pro("U1"))
+    assert differing(db, Settings(segments={"all": Everyone()})) == {}
+
+
+def test_what_a_pass_finds_streams_while_the_same_thread_writes(db: Database) -> None:
+    numbers = [f"U{number:05}" for number in range(mirror.CHUNK * 2 + 1)]
+    given.have(db, *(pro(each) for each in numbers))
+    seen = []
+    with db.reader.begin() as connection:
+        for user_id, _ in mirror.differing(connection, PRO):
+            seen.append(user_id)
+            if len(seen) % mirror.CHUNK == 0:
+                db.write(pending.release, seen[-mirror.CHUNK :], "guard", NOW)
+    assert sorted(seen) == numbers
+
+
+def test_creates_that_the_guard_let_through_are_counted_since_a_moment(db: Database) -> None:
+    given.have(db, *(given.user(f"U{number}") for number in range(4)))
+    given.sent(
+        db,
+        given.person("U0", release="guard", created_at=NOW),
+        given.person("U1", release="guard", created_at=LATER),
+        given.person("U2", release="approved", created_at=LATER),
+        given.person("U3", created_at=LATER),
+    )
+    assert db.read(mirror.guarded_since, NOW - timedelta(seconds=1)) == 2
+    assert db.read(mirror.guarded_since, NOW) == 1

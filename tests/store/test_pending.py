@@ -1,0 +1,287 @@
+"""Pending rows: who is due, whose they are while in flight, and what ends that."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from connector.store import pending, schema
+from connector.store.database import Database
+from connector.store.pending import CHANGED, FULL_PASS, Failure
+from tests.store import given
+from tests.store.given import NOW
+
+SECOND = timedelta(seconds=1)
+LEASE = timedelta(seconds=60)
+LATER = NOW + 10 * SECOND
+
+
+@pytest.fixture(autouse=True)
+def _everyone(db: Database) -> None:
+    given.have(db, *(given.user(f"U{number}") for number in range(10)))
+
+
+def mark(db: Database, *user_ids: str, at: datetime = NOW, priority: int = CHANGED) -> None:
+    db.write(pending.mark, user_ids, at, priority)
+
+
+def claim(db: Database, lease: str, at: datetime = NOW, limit: int = 100) -> list[str]:
+    """Whom this lease got, by name."""
+    return sorted(each.user_id for each in db.write(pending.claim, lease, at, at + LEASE, limit))
+
+
+def rows(db: Database, *names: str) -> list[Any]:
+    return given.rows(db, schema.pending, *names)
+
+
+def test_a_claim_takes_the_most_urgent_first_then_the_oldest(db: Database) -> None:
+    mark(db, "U1", at=NOW, priority=FULL_PASS)
+    mark(db, "U2", at=NOW + 2 * SECOND)
+    mark(db, "U3", at=NOW + 1 * SECOND)
+    mark(db, "U4", at=NOW - 5 * SECOND, priority=FULL_PASS)
+    assert [claim(db, f"lease {number}", LATER, 1) for number in range(5)] == [["U3"], ["U2"], ["U4"], ["U1"], []]
+
+
+def test_a_claim_takes_no_more_than_its_limit_and_nobody_who_is_not_due(db: Database) -> None:
+    mark(db, "U1", "U2", "U3")
+    mark(db, "U4", at=NOW + SECOND)
+    assert len(claim(db, "a", NOW, 2)) == 2
+    assert len(claim(db, "b", NOW, 2)) == 1
+    assert claim(db, "c", NOW) == []
+    assert claim(db, "d", NOW + SECOND) == ["U4"]
+
+
+def test_a_claim_tells_what_a_delivery_must_know(db: Database) -> None:
+    mark(db, "U1")
+    db.write(pending.release, ["U2"], "guard", NOW)
+    claim(db, "a")
+    db.write(pending.postpone, "a", [Failure("U1", LATER, "bad_request"), Failure("U2", LATER, "timeout")], NOW)
+    found = {each.user_id: each for each in db.write(pending.claim, "b", LATER, LATER + LEASE, 10)}
+    assert (found["U1"].attempts, found["U1"].failing_since, found["U1"].release) == (1, NOW, None)
+    assert (found["U2"].attempts, found["U2"].failing_since, found["U2"].release) == (1, NOW, "guard")
+
+
+def test_a_lease_hides_its_users_until_it_runs_out(db: Database) -> None:
+    mark(db, "U1", "U2")
+    assert claim(db, "a") == ["U1", "U2"]
+    assert claim(db, "b", NOW + LEASE - timedelta(microseconds=1)) == []
+    assert claim(db, "b", NOW + LEASE) == ["U1", "U2"]
+    assert db.write(pending.still_ours, "a") == set()
+    assert db.write(pending.still_ours, "b") == {"U1", "U2"}
+
+
+def test_who_is_finished_leaves_the_backlog(db: Database) -> None:
+    mark(db, "U1", "U2")
+    claim(db, "a")
+    db.write(pending.finish, "a", ["U1"], LATER)
+    assert rows(db, "user_id", "lease") == [("U2", "a")]
+
+
+def test_a_change_in_flight_survives_the_finish_and_is_due_at_once(db: Database) -> None:
+    mark(db, "U1", "U2", priority=FULL_PASS)
+    claim(db, "a")
+    mark(db, "U1", at=NOW + SECOND)
+    assert claim(db, "b", NOW + 2 * SECOND) == []
+    db.write(pending.finish, "a", ["U1", "U2"], LATER)
+    expected = given_row("U1", due_at=LATER, priority=CHANGED)
+    assert rows(db) == [expected]
+    assert claim(db, "c", LATER) == ["U1"]
+    db.write(pending.finish, "c", ["U1"], LATER)
+    assert rows(db) == []
+
+
+def given_row(user_id: str, **more: Any) -> dict[str, Any]:
+    """A row of someone who is due, with nothing behind them."""
+    return {
+        "user_id": user_id,
+        "due_at": NOW,
+        "priority": CHANGED,
+        "lease": None,
+        "changed": False,
+        "attempts": 0,
+        "failing_since": None,
+        "reason": None,
+        "release": None,
+        **more,
+    }
+
+
+def test_a_change_in_flight_survives_a_failure_too(db: Database) -> None:
+    mark(db, "U1")
+    claim(db, "a")
+    mark(db, "U1", at=NOW + SECOND)
+    db.write(pending.postpone, "a", [Failure("U1", NOW + LEASE, "timeout")], LATER)
+    assert [(each["user_id"], each["due_at"], each["attempts"]) for each in rows(db)] == [("U1", NOW + LEASE, 1)]
+
+
+def test_who_failed_is_due_again_when_told_with_the_reason_and_since_when(db: Database) -> None:
+    mark(db, "U1", "U2")
+    claim(db, "a")
+    failures = [Failure("U1", NOW + 30 * SECOND, "timeout"), Failure("U2", NOW + 90 * SECOND, "bad_request")]
+    db.write(pending.postpone, "a", failures, NOW + SECOND)
+    assert rows(db, "user_id", "due_at", "reason", "attempts", "failing_since", "lease") == [
+        ("U1", NOW + 30 * SECOND, "timeout", 1, NOW + SECOND, None),
+        ("U2", NOW + 90 * SECOND, "bad_request", 1, NOW + SECOND, None),
+    ]
+    assert claim(db, "b", NOW + 40 * SECOND) == ["U1"]
+    db.write(pending.postpone, "b", [Failure("U1", NOW + 99 * SECOND, "server_error")], NOW + 41 * SECOND)
+    [first, _] = rows(db, "user_id", "reason", "attempts", "failing_since")
+    assert first == ("U1", "server_error", 2, NOW + SECOND)
+
+
+def test_finishing_forgets_past_failures(db: Database) -> None:
+    mark(db, "U1")
+    claim(db, "a")
+    db.write(pending.postpone, "a", [Failure("U1", LATER, "timeout")], NOW)
+    claim(db, "b", LATER)
+    mark(db, "U1", at=LATER)
+    db.write(pending.finish, "b", ["U1"], LATER)
+    assert rows(db) == [given_row("U1", due_at=LATER)]
+
+
+def test_a_new_change_does_not_bring_forward_a_retry(db: Database) -> None:
+    mark(db, "U1", priority=FULL_PASS)
+    claim(db, "a")
+    db.write(pending.postpone, "a", [Failure("U1", NOW + LEASE, "timeout")], NOW)
+    mark(db, "U1", at=NOW + SECOND)
+    assert rows(db, "due_at", "changed", "priority", "attempts") == [(NOW + LEASE, True, CHANGED, 1)]
+    assert claim(db, "b", NOW + LEASE - SECOND) == []
+
+
+def test_a_less_urgent_mark_leaves_the_urgency(db: Database) -> None:
+    mark(db, "U1", priority=CHANGED)
+    mark(db, "U1", at=LATER, priority=FULL_PASS)
+    assert rows(db, "priority", "due_at") == [(CHANGED, NOW)]
+
+
+def test_ten_changes_are_one_row(db: Database) -> None:
+    for _ in range(10):
+        mark(db, "U1", "U2", "U1")
+    assert rows(db, "user_id") == ["U1", "U2"]
+
+
+def test_marking_nobody_does_nothing(db: Database) -> None:
+    mark(db)
+    db.write(pending.mark_mirrored, [], NOW)
+    db.write(pending.release, [], "guard", NOW)
+    db.write(pending.finish, "a", [], NOW)
+    db.write(pending.postpone, "a", [], NOW)
+    assert rows(db) == []
+
+
+@pytest.mark.parametrize("ending", ["finish", "postpone", "give_back"])
+def test_an_ending_applies_only_where_the_lease_is_still_ours(db: Database, ending: str) -> None:
+    mark(db, "U1", "U2")
+    claim(db, "late")
+    assert claim(db, "new", NOW + LEASE) == ["U1", "U2"]
+    taken = rows(db)
+    if ending == "finish":
+        db.write(pending.finish, "late", ["U1", "U2"], LATER)
+    elif ending == "postpone":
+        db.write(pending.postpone, "late", [Failure("U1", NOW, "timeout"), Failure("U2", NOW, "timeout")], LATER)
+    else:
+        db.write(pending.give_back, "late", LATER)
+    assert rows(db) == taken
+
+
+def test_a_finish_concerns_nobody_who_was_given_up_meanwhile(db: Database) -> None:
+    mark(db, "U1")
+    claim(db, "a")
+    db.write(pending.give_back, "a", NOW + SECOND)
+    db.write(pending.finish, "a", ["U1"], LATER)
+    assert rows(db, "user_id", "lease", "due_at") == [("U1", None, NOW + SECOND)]
+
+
+def test_a_claim_that_is_given_back_is_due_again_as_if_nothing_had_been(db: Database) -> None:
+    mark(db, "U1", "U2")
+    mark(db, "U3", at=NOW + LEASE)
+    claim(db, "a")
+    mark(db, "U1", at=NOW + SECOND)
+    db.write(pending.give_back, "a", LATER)
+    assert rows(db, "user_id", "due_at", "lease", "attempts", "changed") == [
+        ("U1", LATER, None, 0, True),
+        ("U2", LATER, None, 0, False),
+        ("U3", NOW + LEASE, None, 0, False),
+    ]
+    assert claim(db, "b", LATER) == ["U1", "U2"]
+
+
+def test_a_release_makes_a_user_due_and_says_who_let_them_go(db: Database) -> None:
+    db.write(pending.release, ["U1"], "guard", NOW)
+    assert rows(db) == [given_row("U1", priority=FULL_PASS, release="guard")]
+    assert db.read(pending.guarded) == 1
+    db.write(pending.release, ["U1", "U2"], "approved", LATER)
+    assert rows(db, "user_id", "release", "due_at") == [("U1", "approved", NOW), ("U2", "approved", LATER)]
+    assert db.read(pending.guarded) == 0
+
+
+def test_a_release_outlives_failures_and_changes_until_it_is_used(db: Database) -> None:
+    db.write(pending.release, ["U1"], "guard", NOW)
+    claim(db, "a")
+    db.write(pending.postpone, "a", [Failure("U1", LATER, "timeout")], NOW)
+    mark(db, "U1", at=LATER)
+    [found] = db.write(pending.claim, "b", LATER, LATER + LEASE, 10)
+    assert found.release == "guard"
+    mark(db, "U1", at=LATER)
+    db.write(pending.finish, "b", ["U1"], LATER)
+    assert rows(db, "release") == [None]
+
+
+def test_only_people_at_customerio_are_marked_as_mirrored(db: Database) -> None:
+    given.sent(db, given.person("U1"), given.person("U3"))
+    db.write(pending.mark_mirrored, ["U0", "U1", "U2", "U3"], NOW)
+    assert rows(db, "user_id") == ["U1", "U3"]
+
+
+def test_the_backlog_is_counted_with_the_age_of_its_oldest(db: Database) -> None:
+    assert db.read(pending.counts, NOW) == (0, 0, 0, 0, None)
+    mark(db, "U1", at=NOW - 3 * SECOND)
+    mark(db, "U2", at=NOW - 9 * SECOND)
+    assert claim(db, "a", NOW, 1) == ["U2"]
+    db.write(pending.postpone, "a", [Failure("U2", LATER, "timeout")], NOW - 8 * SECOND)
+    mark(db, "U3", at=NOW - 2 * SECOND)
+    assert claim(db, "b", NOW, 1) == ["U1"]
+    found = db.read(pending.counts, NOW)
+    assert found == pending.Counts(due=1, waiting=2, failing=1, leased=1, oldest_at=NOW - 8 * SECOND)
+
+
+def test_concurrent_claims_never_share_a_user(store_url: str, db: Database) -> None:
+    numbers = [f"V{number:04}" for number in range(600)]
+    given.have(db, *(given.user(each) for each in numbers))
+    mark(db, *numbers)
+
+    def work(name: str) -> list[str]:
+        own = Database(store_url)
+        got: list[str] = []
+        turn = 0
+        while claimed := own.write(pending.claim, f"{name}-{turn}", NOW, NOW + LEASE, 17):
+            got += [each.user_id for each in claimed]
+            own.write(pending.finish, f"{name}-{turn}", [each.user_id for each in claimed[::2]], NOW)
+            turn += 1
+        own.close()
+        return got
+
+    everyone = [each for got in given.at_once([partial(work, name) for name in "abcd"]) for each in got]
+    assert sorted(everyone) == numbers
+    assert 0 < len(rows(db)) < len(numbers) / 2
+
+
+def test_a_mark_that_meets_a_finish_under_way_is_not_lost(store_url: str, db: Database) -> None:
+    """Whichever comes first: the finish sees the change, or the change makes a new row."""
+    mark(db, "U1")
+    claim(db, "a")
+    other = Database(store_url)
+
+    def marked() -> None:
+        other.write(pending.mark, ["U1"], LATER, CHANGED)
+
+    def finished() -> None:
+        db.write(pending.finish, "a", ["U1"], LATER)
+
+    given.at_once([marked, finished])
+    other.close()
+    assert rows(db, "user_id", "lease") == [("U1", None)]
+    assert claim(db, "b", LATER) == ["U1"]

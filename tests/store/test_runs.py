@@ -1,0 +1,89 @@
+"""Full passes: asked for, one at a time in a store, and taken over from whoever died."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+
+from connector.store import runs, schema
+from connector.store.database import Database
+from tests.store import given
+from tests.store.given import NOW
+
+MINUTE = timedelta(minutes=1)
+
+
+def states(db: Database) -> list[tuple[str, str | None]]:
+    found = given.rows(db, schema.runs, "state", "lease")
+    return [(state, lease) for state, lease in found]
+
+
+def test_asking_twice_is_asking_once(db: Database) -> None:
+    assert not db.read(runs.asked)
+    db.write(runs.ask, NOW)
+    db.write(runs.ask, NOW + MINUTE)
+    assert db.read(runs.asked)
+    assert states(db) == [("asked", None)]
+
+
+def test_a_pass_that_begins_answers_what_was_asked_and_not_what_is_asked_later(db: Database) -> None:
+    db.write(runs.ask, NOW)
+    assert db.write(runs.begin, "a", NOW)
+    assert not db.read(runs.asked)
+    db.write(runs.ask, NOW)
+    assert db.read(runs.asked)
+    db.write(runs.finish, "a", "done", {}, NOW)
+    assert db.read(runs.asked)
+    assert db.write(runs.begin, "b", NOW)
+    assert not db.read(runs.asked)
+
+
+def test_one_pass_runs_at_a_time(db: Database) -> None:
+    assert db.write(runs.begin, "a", NOW)
+    db.write(runs.ask, NOW)
+    assert not db.write(runs.begin, "b", NOW + runs.LEASE)
+    assert db.read(runs.asked), "a pass that did not begin answers nothing"
+    db.write(runs.finish, "a", "done", {"changed": 3}, NOW + MINUTE)
+    assert db.write(runs.begin, "b", NOW + MINUTE)
+
+
+def test_a_pass_that_died_is_taken_over_when_its_lease_ran_out(db: Database) -> None:
+    db.write(runs.begin, "died", NOW)
+    after = NOW + runs.LEASE + MINUTE
+    assert db.write(runs.begin, "next", after)
+    assert states(db) == [("lost", "died"), ("running", "next")]
+    db.write(runs.finish, "next", "done", {}, after)
+    assert [run["state"] for run in db.read(runs.last, 9)] == ["done", "lost"]
+
+
+def test_a_pass_that_was_taken_over_does_not_end_the_one_that_runs(db: Database) -> None:
+    db.write(runs.begin, "slow", NOW)
+    after = NOW + runs.LEASE + MINUTE
+    db.write(runs.begin, "next", after)
+    db.write(runs.finish, "slow", "done", {}, after)
+    assert ("running", "next") in states(db)
+    assert not db.write(runs.begin, "third", after + MINUTE)
+
+
+def test_the_last_passes_are_told_newest_first_with_what_they_found(db: Database) -> None:
+    for number in range(3):
+        at = NOW + number * MINUTE
+        db.write(runs.begin, str(number), at)
+        db.write(runs.finish, str(number), "held" if number else "done", {"changed": number}, at + MINUTE)
+    db.write(runs.ask, NOW)
+    found = db.read(runs.last, 2)
+    assert [(run["state"], run["counts"], run["started_at"], run["finished_at"]) for run in found] == [
+        ("held", {"changed": 2}, NOW + 2 * MINUTE, NOW + 3 * MINUTE),
+        ("held", {"changed": 1}, NOW + 1 * MINUTE, NOW + 2 * MINUTE),
+    ]
+
+
+def test_of_those_who_begin_at_once_one_does(store_url: str, db: Database) -> None:
+    stores = [Database(store_url) for _ in range(6)]
+    begun = given.at_once(
+        [partial(each.write, runs.begin, f"lease {number}", NOW) for number, each in enumerate(stores)]
+    )
+    for each in stores:
+        each.close()
+    assert begun.count(True) == 1
+    assert [state for state, _ in states(db)] == ["running"]

@@ -6,14 +6,13 @@ never a traceback. Results go to stdout, progress and remarks to stderr.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 import sqlalchemy as sa
@@ -29,16 +28,12 @@ from connector.commands import import_files, sandbox_server, status_text
 from connector.commands import sync as syncing
 from connector.commands.demo import demo as run_demo
 from connector.inbound.reader import Reader
-from connector.sandbox.faults import Wanted
 from connector.settings import Settings
 from connector.store import export as exporting
 from connector.store import migrate as migrating
 from connector.store.database import Database
 
-T = TypeVar("T")
-
 DEFAULT_SETTINGS = "settings.toml"
-FAULT_HELP = 'A fault for each request in turn, such as "3x500, 429:2, cut, apply-cut, hang:30, 200".'
 
 cli = typer.Typer(
     name="connector",
@@ -72,13 +67,6 @@ class Imported(StrEnum):
     users = "users"
     events = "events"
     messages = "messages"
-
-
-class Region(StrEnum):
-    """Where a workspace lives."""
-
-    us = "us"
-    eu = "eu"
 
 
 def main() -> None:
@@ -123,7 +111,7 @@ def run(context: typer.Context, settings: SettingsFile = None) -> None:
     """Server and worker in one process: the main job. Makes the store when there is none."""
     path, loaded = _settings(context, settings)
     log.configure(loaded.log.level, loaded.log.format, personal_data=loaded.log.personal_data)
-    _run_async(app.main(path, loaded))
+    app.run(app.main(path, loaded))
 
 
 @cli.command()
@@ -131,7 +119,7 @@ def sync(context: typer.Context, settings: SettingsFile = None, as_json: AsJson 
     """Read what has arrived, make one full pass, and work until nothing is due. Exits 3 when something is held."""
     _, loaded = _settings(context, settings)
     with _store(loaded) as db:
-        summary = _run_async(syncing.sync(db, loaded, app.now, remarks))
+        summary = app.run(syncing.sync(db, loaded, app.now, remarks))
     _print(summary.as_json(), syncing.describe(summary), as_json)
     raise typer.Exit(summary.exit_status)
 
@@ -168,7 +156,7 @@ def export_(context: typer.Context, what: Exported, settings: SettingsFile = Non
         raise errors.Misconfigured("`connector export attempts` is not in this version yet")
     _, loaded = _settings(context, settings)
     with _store(loaded) as db:
-        _run_async(_read_outstanding(db, loaded))
+        app.run(_read_outstanding(db, loaded))
         write = sys.stdout.buffer.write
         for row in exporting.everything(db, what, loaded):
             write(msgspec.json.encode(row) + b"\n")
@@ -185,7 +173,7 @@ def check(
     """Settings, store, credentials, region, webhook URL, segments: a line each, with what to do. Exits 1 on a fault."""
     path = new or _path(context, settings)
     loaded = settings_file.load(path)
-    lines = [checking.Line("ok", "settings", f"{path} can be used"), *_run_async(checking.check(loaded))]
+    lines = [checking.Line("ok", "settings", f"{path} can be used"), *app.run(checking.check(loaded))]
     shown = (f"{line.level:<8} {line.about:<11} {line.message}" for line in lines)
     _print([msgspec.to_builtins(line) for line in lines], shown, as_json)
     raise typer.Exit(1 if any(line.level == "fault" for line in lines) else 0)
@@ -236,51 +224,6 @@ def approve(
 
 
 @cli.command()
-def sandbox(
-    host: str = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 9000,
-    region: Region = Region.us,
-    site_id: str = "sandbox-site",
-    api_key: str = "sandbox-key",
-    certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM with its key: serve https.")] = None,
-    webhook_url: Annotated[str | None, typer.Option(metavar="URL", help="Where it reports to.")] = None,
-    signing_key: Annotated[str, typer.Option(help="What it signs webhooks with.")] = "sandbox-signing-key",
-    campaign_event: Annotated[str | None, typer.Option(metavar="NAME", help="The event that starts a mail.")] = None,
-    speed: Annotated[float, typer.Option(help="How much faster webhooks wait for a retry.")] = 1.0,
-    state: Annotated[Path | None, typer.Option(metavar="FILE", help="An SQLite file to keep the state in.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Repeatable; batches out of order.")] = None,
-    fault: Annotated[str, typer.Option(metavar="SCRIPT", help=FAULT_HELP)] = "",
-    fail_share: Annotated[list[str] | None, typer.Option(metavar="FAULT=SHARE", help="500=0.05; repeatable.")] = None,
-    latency: Annotated[str, typer.Option(metavar="TIME", help="Before every answer, such as 50ms.")] = "",
-    rate_limit: Annotated[int, typer.Option(min=0, help="Requests a second, more are answered 429.")] = 0,
-    retry_after: Annotated[int | None, typer.Option(min=0, help="The Retry-After of that 429.")] = None,
-    outage: Annotated[str, typer.Option(metavar="FAULT", help="For every request: cut, 503, 503:60 …")] = "",
-    unauthorized: Annotated[bool, typer.Option("--unauthorized", help="401 for all.")] = False,
-    wrong_region: Annotated[bool, typer.Option("--wrong-region", help="Redirected, all of them.")] = False,
-    _settings_file: SettingsFile = None,
-) -> None:
-    """A local Customer.io: its Track API with its limits, its webhooks, faults on demand. Runs until Ctrl-C."""
-    shares = sandbox_server.shares(fail_share or ())
-    wanted = Wanted(fault, shares, latency, rate_limit, retry_after, outage, unauthorized, wrong_region)
-    options = sandbox_server.Options(
-        host=host,
-        port=port,
-        region=region.value,
-        site_id=site_id,
-        api_key=api_key,
-        certificate=certificate,
-        webhook_url=webhook_url,
-        signing_key=signing_key,
-        campaign_event=campaign_event,
-        speed=speed,
-        state=state,
-        seed=seed,
-        faults=wanted,
-    )
-    _run_async(sandbox_server.serve(options, remarks))
-
-
-@cli.command()
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Exit when it's done, instead of staying up.")] = False,
     _settings_file: SettingsFile = None,
@@ -288,7 +231,10 @@ def demo(
 ) -> None:
     """The whole thing in one process, against a sandbox, with sample users; says what happened."""
     log.configure("error", "auto", personal_data=False)
-    raise typer.Exit(_run_async(run_demo(once=once, as_json=as_json, out=out, remarks=remarks)))
+    raise typer.Exit(app.run(run_demo(once=once, as_json=as_json, out=out, remarks=remarks)))
+
+
+cli.command(name="sandbox")(sandbox_server.command)
 
 
 NOT_YET = {
@@ -356,13 +302,3 @@ def _print(data: Any, lines: Iterable[str], as_json: bool) -> None:
         return
     for line in lines:
         out.print(line)
-
-
-def _run_async(coroutine: Coroutine[Any, Any, T]) -> T:
-    """On uvloop where it is installed: about a fifth more requests a second."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(coroutine)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(coroutine)

@@ -9,12 +9,14 @@ import ssl
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import typer
 from rich.console import Console
 
-from connector import errors
+from connector import app, errors
 from connector.sandbox import reporting, state, track_api
 from connector.sandbox.clock import Wall
 from connector.sandbox.fault_script import WORDS
@@ -22,6 +24,8 @@ from connector.sandbox.faults import Faults, Wanted
 from connector.sandbox.reporting import Webhooks
 from connector.sandbox.state import State
 from connector.sandbox.state_file import KeptState, StateFile
+
+FAULT_HELP = 'A fault for each request in turn, such as "3x500, 429:2, cut, apply-cut, hang:30, 200".'
 
 _COLLECT_AFTER = 100_000  # objects made and not freed since
 
@@ -48,6 +52,57 @@ class Options:
     state: Path | None
     seed: int | None
     faults: Wanted
+
+
+class Region(StrEnum):
+    """Where a workspace lives."""
+
+    us = "us"
+    eu = "eu"
+
+
+def command(
+    host: str = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 9000,
+    region: Region = Region.us,
+    site_id: str = "sandbox-site",
+    api_key: str = "sandbox-key",
+    certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM with its key: serve https.")] = None,
+    webhook_url: Annotated[str | None, typer.Option(metavar="URL", help="Where it reports to.")] = None,
+    signing_key: Annotated[str, typer.Option(help="What it signs webhooks with.")] = "sandbox-signing-key",
+    campaign_event: Annotated[str | None, typer.Option(metavar="NAME", help="The event that starts a mail.")] = None,
+    speed: Annotated[float, typer.Option(help="How much faster webhooks wait for a retry.")] = 1.0,
+    state: Annotated[Path | None, typer.Option(metavar="FILE", help="An SQLite file to keep the state in.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Repeatable; batches out of order.")] = None,
+    fault: Annotated[str, typer.Option(metavar="SCRIPT", help=FAULT_HELP)] = "",
+    fail_share: Annotated[list[str] | None, typer.Option(metavar="FAULT=SHARE", help="500=0.05; repeatable.")] = None,
+    latency: Annotated[str, typer.Option(metavar="TIME", help="Before every answer, such as 50ms.")] = "",
+    rate_limit: Annotated[int, typer.Option(min=0, help="Requests a second, more are answered 429.")] = 0,
+    retry_after: Annotated[int | None, typer.Option(min=0, help="The Retry-After of that 429.")] = None,
+    outage: Annotated[str, typer.Option(metavar="FAULT", help="For every request: cut, 503, 503:60 …")] = "",
+    unauthorized: Annotated[bool, typer.Option("--unauthorized", help="401 for all.")] = False,
+    wrong_region: Annotated[bool, typer.Option("--wrong-region", help="Redirected, all of them.")] = False,
+    _settings: Annotated[Path | None, typer.Option("--settings", hidden=True)] = None,
+) -> None:
+    """A local Customer.io: its Track API with its limits, its webhooks, faults on demand. Runs until Ctrl-C."""
+    given_shares = shares(fail_share or ())
+    wanted = Wanted(fault, given_shares, latency, rate_limit, retry_after, outage, unauthorized, wrong_region)
+    options = Options(
+        host=host,
+        port=port,
+        region=region.value,
+        site_id=site_id,
+        api_key=api_key,
+        certificate=certificate,
+        webhook_url=webhook_url,
+        signing_key=signing_key,
+        campaign_event=campaign_event,
+        speed=speed,
+        state=state,
+        seed=seed,
+        faults=wanted,
+    )
+    app.run(serve(options, Console(stderr=True, highlight=False, soft_wrap=True)))
 
 
 async def serve(options: Options, console: Console) -> None:

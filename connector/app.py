@@ -62,10 +62,9 @@ def open_store(settings: Settings, *, make: bool = False) -> Database:
     """The store, at this version's schema. `make` builds a missing one; an older one is refused (StoreBehind)."""
     db = Database(settings.store.url.get_secret_value())
     try:
-        if make and (db.dialect != "sqlite" or not Path(db.url.database or "").exists()):
+        if make:
             with errors_as_failed():
-                found = db.read(migrate.current) if db.dialect != "sqlite" else None
-                if found is None:
+                if db.write(migrate.current) is None:
                     migrate.upgrade(db)
         migrate.require_current(db)
     except BaseException:
@@ -142,7 +141,8 @@ async def _serving(path: Path, settings: Settings, db: Database) -> AsyncIterato
         if stopping.is_set():
             return "stopping"
         silent = (now() - outbound.alive_at).total_seconds()
-        return "worker_stuck" if silent > 120 + settings.sync.latency.total_seconds() else None
+        latency = current.settings.sync.latency.total_seconds()
+        return "worker_stuck" if silent > 120 + latency else None
 
     probes = [web.get("/healthz", health.alive), web.get("/readyz", health.ready(db, not_ready))]
     public = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[problem.middleware])

@@ -79,8 +79,8 @@ def main() -> None:
     except errors.ConnectorError as error:
         remarks.print(str(error))
         sys.exit(1)
-    except sa.exc.OperationalError as error:
-        remarks.print(f"the store failed: {str(error.orig).splitlines()[0]}")
+    except sa.exc.DBAPIError as error:
+        remarks.print(f"the store failed ({type(error.orig).__name__}): {str(error.orig).partition(chr(10))[0]}")
         sys.exit(1)
     except BrokenPipeError:
         # Whoever read our output has enough; the interpreter's own flush must not complain again.

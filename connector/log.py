@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
@@ -53,9 +53,3 @@ def _mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     for name in _PERSONAL & event.keys():
         event[name] = "…" if event[name] is not None else None
     return event
-
-
-def quiet() -> dict[str, Any]:
-    """Configures nothing but errors, for commands whose result is on stdout; returns structlog's configuration."""
-    configure("error", "text", personal_data=False)
-    return structlog.get_config()

@@ -6,7 +6,9 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from connector import errors
+from connector import errors, log
+
+_log = log.get("http")
 
 
 def response(status: int, code: str, message: str, retry_after: int | None = None) -> web.Response:
@@ -31,9 +33,15 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return response(error.status, _word(error.reason), f"{error.status} {error.reason}")
+        answer = response(error.status, _word(error.reason), f"{error.status} {error.reason}")
+        if "Allow" in error.headers:
+            answer.headers["Allow"] = error.headers["Allow"]
+        return answer
     except web.RequestPayloadError:
         return response(400, "bad_body", "the body can't be decoded as its Content-Encoding says")
+    except Exception as error:  # noqa: BLE001 - logged by type; the sender gets a problem, as for all else
+        _log.error("request_failed", path=request.path, error=type(error).__name__)
+        return response(500, "internal", "this failed here, the log says more")
 
 
 def _word(reason: str) -> str:

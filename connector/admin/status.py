@@ -15,7 +15,7 @@ _RUNS = 5
 
 
 def collect(connection: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
-    """All that the store can tell. Times are datetimes. `gate` is null: nothing closes it in this version."""
+    """All that the store can tell. Times are datetimes. Nothing closes the gate in this version."""
     backlog = pending.counts(connection, now)
     arrived = inbox.counts(connection)
     return {
@@ -28,7 +28,7 @@ def collect(connection: Connection, settings: Settings, now: datetime) -> dict[s
             "parked": 0,
             "oldest_at": backlog.oldest_at,
         },
-        "gate": None,
+        "gate": {"state": "open", "reason": None, "since": None},
         "held": [
             {"hash": hold.hash, "what": hold.what, "count": hold.count, "reason": hold.reason, "since": hold.since}
             for hold in held.current(connection)

@@ -14,6 +14,7 @@ from connector.store import held, pending
 from connector.store.database import Database
 
 CHUNK = 5000
+SHORTEST = 4  # characters of a hash: less is a slip, or a variable of a script that is empty
 
 
 def listed(db: Database) -> list[dict[str, Any]]:
@@ -45,6 +46,10 @@ def approve(db: Database, settings: Settings, prefix: str, first: int | None, no
 
 
 def _hold(db: Database, prefix: str) -> held.Hold:
+    if len(prefix) < SHORTEST:
+        raise errors.Misconfigured(
+            f"give the hash, or at least its first {SHORTEST} characters; `connector approve` lists them"
+        )
     found = db.read(held.by_hash, prefix)
     if not found:
         raise errors.Misconfigured(f"nothing is held under {prefix}; `connector approve` lists what is")

@@ -20,6 +20,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from connector import errors
 from connector.commands import rows
 from connector.inbound import upsert
 from connector.records import UserRow
@@ -91,7 +92,10 @@ class _Rejects:
 
     def add(self, line: rows.Line, reason: str, message: str) -> None:
         if self._file is None:
-            self._file = self._stack.enter_context(self._path.open("wb"))
+            try:
+                self._file = self._stack.enter_context(self._path.open("wb"))
+            except OSError as error:
+                raise errors.Failed(f"the rejects file {self._path} can't be written: {error.strerror}") from error
             self._summary.rejects = self._path
         self._summary.rejected[reason] += 1
         row = {"line": line.number, "reason": reason, "message": message, "row": line.raw}

@@ -23,6 +23,7 @@ from connector.core import text, times
 from connector.records import UserRow
 
 _MAX_ID = 1000
+_MAX_DEPTH = 100
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,14})")
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,15})?")
 _IDENTIFIERS = ("external_id", "email", "anonymous_id")
@@ -155,6 +156,8 @@ def _jsonl_lines(source: Source, zone: ZoneInfo, read: Callable[[int], None]) ->
     with source.path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             read(len(line))
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901 - a byte order mark is no part of the row
             if not line.strip():
                 continue
             try:
@@ -171,6 +174,8 @@ def _jsonl_lines(source: Source, zone: ZoneInfo, read: Callable[[int], None]) ->
 
 def to_row(raw: dict[str, Any], zone: ZoneInfo) -> UserRow | Bad:
     """A row as the store takes it, or why not. `created_at` is ISO 8601, unix seconds or milliseconds."""
+    if text.deeper_than(_MAX_DEPTH, raw):
+        return Bad("too_deep", f"the row is nested more than {_MAX_DEPTH} deep")
     raw = text.without_nul(raw)
     named: dict[str, str | None] = {}
     for name in _IDENTIFIERS:
@@ -180,8 +185,8 @@ def to_row(raw: dict[str, Any], zone: ZoneInfo) -> UserRow | Bad:
         if value is not None and not isinstance(value, str):
             return Bad("bad_identifier", f"{name} must be text")
         named[name] = (value or "").strip() or None
-        if len(named[name] or "") > _MAX_ID:
-            return Bad("bad_identifier", f"{name} is longer than {_MAX_ID} characters")
+        if len((named[name] or "").encode()) > _MAX_ID:
+            return Bad("bad_identifier", f"{name} is longer than {_MAX_ID} bytes")
     if not any(named.values()):
         return Bad("no_identifier", "the row needs an external_id, an email or an anonymous_id")
     if named["email"] is not None and text.email_address(named["email"]) != named["email"].lower():

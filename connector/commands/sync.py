@@ -18,12 +18,14 @@ from connector import errors
 from connector.inbound.reader import Reader
 from connector.outbound import full_pass
 from connector.outbound.client import TrackClient
-from connector.outbound.worker import LEASE, Tally, Worker
+from connector.outbound.recording import Tally
+from connector.outbound.worker import Worker
 from connector.settings import Settings
 from connector.store import pending
 from connector.store.database import Database
 
 _LOOK_AGAIN = 0.2
+_PAUSES = 3
 
 
 @dataclass
@@ -37,8 +39,8 @@ class Summary:
 
     @property
     def exit_status(self) -> int:
-        """0 all delivered, 1 something failed or waits, 3 held by the guard."""
-        if self.tally.failed or self.waiting:
+        """0 all delivered, 1 somebody waits for another try, 3 held by the guard."""
+        if self.waiting:
             return 1
         return 3 if self.found.hold else 0
 
@@ -67,31 +69,43 @@ async def sync(
         raise errors.Misconfigured("customerio.site_id is empty: put the workspace's site id and Track API key there")
     summary = Summary()
     summary.read = await Reader(db, lambda: settings, clock).read_outstanding()
-    summary.found = await _pass(db, settings, clock)
+    summary.found = await _pass(db, settings, clock, console)
     worker = Worker(db, clock)
     with _bar(console) as progress:
         backlog = await db.run_read(pending.counts, clock())
         task = progress.add_task("users", total=backlog.due)
         async with TrackClient(settings.customerio) as client:
-            while True:
-                summary.tally.add(await worker.work_off(settings, client, lambda users: progress.advance(task, users)))
+            pauses = 0
+            while pauses < _PAUSES:
+                tally = await worker.work_off(settings, client, lambda users: progress.advance(task, users))
+                summary.tally.add(tally)
                 left = await db.run_read(pending.counts, clock())
-                if client.paused_for > 0 or (left.due == 0 and left.leased == 0):
+                if client.paused_for > 0:
+                    # Customer.io asked for a rest; it doesn't get to ask for ever.
+                    pauses = pauses + 1 if tally.created + tally.updated == 0 else 0
+                    await asyncio.sleep(client.paused_for)
+                elif left.due == 0 and left.leased == 0:
                     break
-                # Someone else's claims: they end, or their leases run out and the users are ours.
-                await asyncio.sleep(_LOOK_AGAIN)
+                else:
+                    # Someone else's claims: they end, or their leases run out and the users are ours.
+                    await asyncio.sleep(_LOOK_AGAIN)
     summary.waiting = left.due + left.waiting
     return summary
 
 
-async def _pass(db: Database, settings: Settings, clock: Callable[[], datetime]) -> full_pass.Found:
-    """Our own pass, after the one that may be running."""
-    async with asyncio.timeout(20 * LEASE.total_seconds()):
-        while True:
-            found = await db.on_thread(lambda: full_pass.run(db, settings, clock))
-            if found is not None:
-                return found
-            await asyncio.sleep(_LOOK_AGAIN)
+async def _pass(
+    db: Database, settings: Settings, clock: Callable[[], datetime], console: Console | None
+) -> full_pass.Found:
+    """Our own pass, after the one that may be running; one that died is given up after `runs.LEASE`."""
+    waited = False
+    while True:
+        found = await db.on_thread(lambda: full_pass.run(db, settings, clock))
+        if found is not None:
+            return found
+        if console is not None and not waited:
+            console.print("another pass is under way on this store; waiting for it", style="dim")
+        waited = True
+        await asyncio.sleep(_LOOK_AGAIN)
 
 
 def describe(summary: Summary) -> Iterator[str]:

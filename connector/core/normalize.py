@@ -82,7 +82,7 @@ def read(source_id: str, body: bytes, received_at: datetime) -> Reading | Unread
     if name is None:
         return Unread("unknown_kind", kind[:_MAX_ID_LENGTH].replace("\0", "\ufffd"))
     # Counted first: a body with so few brackets can't be deep, and that is nearly every one.
-    if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _too_deep(envelope.data):
+    if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and text.deeper_than(_MAX_DEPTH, envelope.data):
         return Unread("too_deep")
 
     flags: list[str] = []
@@ -109,16 +109,6 @@ def read(source_id: str, body: bytes, received_at: datetime) -> Reading | Unread
         occurred_at=occurred_at,
         opt_word=None if opted_out is None else OptWord(opted_out, occurred_at),
     )
-
-
-def _too_deep(data: dict[str, Any]) -> bool:
-    level: list[Any] = [data]
-    for _ in range(_MAX_DEPTH):
-        inner = [value for each in level for value in (each.values() if isinstance(each, dict) else each)]
-        level = [value for value in inner if isinstance(value, dict | list)]
-        if not level:
-            return False
-    return True
 
 
 def _identifiers(object_type: str, data: dict[str, Any]) -> tuple[Identifier, ...]:

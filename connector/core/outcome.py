@@ -30,7 +30,7 @@ class Answer:
     body: bytes = b""
     retry_after: float | None = None
     problem: str = ""
-    calls: int = 1
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)

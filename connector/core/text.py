@@ -22,6 +22,17 @@ def email_address(given: Any) -> str | None:
     return address.lower() if _ADDRESS.fullmatch(address) else None
 
 
+def deeper_than(levels: int, value: dict[str, Any]) -> bool:
+    """True when dicts and lists stand inside each other in more than so many levels. Not by recursion."""
+    level: list[Any] = [value]
+    for _ in range(levels):
+        inner = [each for one in level for each in (one.values() if isinstance(one, dict) else one)]
+        level = [each for each in inner if isinstance(each, dict | list)]
+        if not level:
+            return False
+    return True
+
+
 def without_nul(value: Any) -> Any:
     """A copy in which U+FFFD stands for every NUL, which PostgreSQL can't store."""
     if isinstance(value, str):

@@ -4,7 +4,8 @@
 
 One transaction reads a batch while it holds the identity lock, so that any number of readers and imports can run
 and each person becomes one user. When a batch is refused by the database, it is read again with a savepoint for
-each message, and the one that can't be stored stays unread as `store_refused`.
+each message, and the one that can't be stored stays unread as `store_refused` (or as `reader_failed`, when the fault is
+the reader's own).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ BATCH = 500
 
 _POLL = 2.0
 _QUIET = 0.02
-_REST = 4  # times as long as the batch took: at least a fifth of the time is the reader's, however busy it gets
+_REST = 6  # times as long as the batch took: at least a seventh of the time is the reader's, however busy it gets
 _PAUSE_AFTER_FAILURE = 5.0
 _log = log.get("reader")
 
@@ -96,10 +97,14 @@ def read_batch(db: Database, settings: Settings, now: datetime) -> int:
     """Reads the oldest new messages, at most BATCH of them, durably; returns how many."""
     try:
         return db.write(_read, settings, now, BATCH)
-    except sa.exc.StatementError as error:
-        if not database.refused_a_value(error):
+    except Exception as error:
+        if isinstance(error, sa.exc.SQLAlchemyError) and not _refused_a_value(error):
             raise
         return db.write(_read_singly, settings, now, BATCH)
+
+
+def _refused_a_value(error: sa.exc.SQLAlchemyError) -> bool:
+    return isinstance(error, sa.exc.StatementError) and database.refused_a_value(error)
 
 
 def _read(connection: Connection, settings: Settings, now: datetime, limit: int) -> int:
@@ -116,11 +121,12 @@ def _read_singly(connection: Connection, settings: Settings, now: datetime, limi
         try:
             with connection.begin_nested():
                 _apply(connection, [row], settings, now)
-        except sa.exc.StatementError as error:
-            if not database.refused_a_value(error):
+        except Exception as error:
+            if isinstance(error, sa.exc.SQLAlchemyError) and not _refused_a_value(error):
                 raise
-            _log.error("webhook_unread", reason="store_refused", error=type(error).__name__)
-            inbox.mark(connection, [inbox.Mark(row.id, "unread", "store_refused", None)])
+            reason = "store_refused" if isinstance(error, sa.exc.SQLAlchemyError) else "reader_failed"
+            _log.error("webhook_unread", reason=reason, error=type(error).__name__)
+            inbox.mark(connection, [inbox.Mark(row.id, "unread", reason, None)])
     return len(rows)
 
 
@@ -165,9 +171,20 @@ def _apply(connection: Connection, rows: Sequence[InboxRow], settings: Settings,
 def _place(batch: _Batch, row: InboxRow, reading: Reading, settings: Settings) -> None:
     """Finds or makes the user of one reading and notes what follows from it."""
     lookups = _lookups(reading.identifiers, settings)
-    owners = [batch.known[each] for each in lookups if each in batch.known]
+    matched = [each for each in lookups if each in batch.known]
+    owners = [batch.known[each] for each in matched]
     user_id = owners[0] if owners else None
     context = reading.context
+    word = reading.opt_word
+    if (
+        word is not None
+        and not word.opted_out
+        and matched
+        and matched[0].kind == "email"
+        and lookups[0].kind != "email"
+    ):
+        # The webhook names somebody by an id that is nobody's here; who only shares their email stays opted out.
+        word = None
     if user_id is None and lookups:
         user_id = _make_user(batch, reading.identifiers, settings, row.received_at)
     elif any(owner != user_id for owner in owners):
@@ -177,8 +194,8 @@ def _place(batch: _Batch, row: InboxRow, reading: Reading, settings: Settings) -
         for each in reading.identifiers:
             if each.kind == "cio_id":
                 batch.name(each, user_id)
-        if reading.opt_word is not None:
-            batch.words.append((user_id, reading.opt_word))
+        if word is not None:
+            batch.words.append((user_id, word))
     batch.events.append(
         Event(
             source=row.source,

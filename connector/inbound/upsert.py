@@ -1,4 +1,5 @@
-"""Rows of an import become users: found by external_id, else by email; made when nobody is found.
+"""Rows of an import become users: found by external_id, else by email, a row that has neither by its anonymous_id;
+made when nobody is found.
 
 A row can't be taken when an identifier in it is another user's: two known users are never merged by an email that
 they share. Such a row changes nothing and its reason is `email_taken` or `anonymous_id_taken`.
@@ -85,10 +86,16 @@ def _take(chunk: _Chunk, row: UserRow) -> Result:
 
 
 def _find(chunk: _Chunk, row: UserRow) -> _Draft | None:
-    """By external_id; else by email, unless that user has an external_id of their own and the row names another."""
+    """By external_id; else by email, unless that user has an external_id of their own and the row names another.
+
+    By anonymous_id only when the row has nothing else.
+    """
     by_id = chunk.known.get(Identifier("external_id", row.external_id)) if row.external_id else None
     if by_id is not None:
         return chunk.drafts[by_id]
+    if not row.external_id and not row.email:
+        by_anonymous_id = chunk.known.get(Identifier("anonymous_id", row.anonymous_id or ""))
+        return chunk.drafts[by_anonymous_id] if by_anonymous_id is not None else None
     by_email = chunk.known.get(Identifier("email", row.email.lower())) if row.email else None
     if by_email is None:
         return None

@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
-import sqlalchemy as sa
 from aiohttp import web
 
 from connector import errors, log
@@ -68,7 +67,7 @@ class Appender:
             problem: errors.Unavailable | None = None
             try:
                 await self._database.run_append(inbox.append, inbox.CUSTOMERIO, rows)
-            except sa.exc.SQLAlchemyError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, who waits must be answered
                 _log.error("append_failed", rows=len(rows), error=type(error).__name__)
                 problem = errors.Unavailable("store_unavailable", "the store can't take it now", _RETRY_AFTER)
             for _, stored in group:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -46,6 +46,19 @@ class Request:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where credentials lead: `us` or `eu`, and the id that all keys of a workspace share."""
+
+    region: str
+    environment_id: str
+
+
+class _Account(msgspec.Struct):
+    region: str
+    environment_id: int | str
+
+
 class _Encoder(customerio.CustomerIO):  # type: ignore[misc]
     """The SDK as an encoder. It writes `https://host/…`; `origin` replaces that for a sandbox or a proxy."""
 
@@ -72,6 +85,7 @@ class TrackClient:
         self._connections = settings.in_flight
         self._paused_until = 0.0
         self._session: aiohttp.ClientSession | None = None
+        self._workspace: Workspace | None = None
         self.calls = 0
 
     async def __aenter__(self) -> Self:
@@ -106,11 +120,31 @@ class TrackClient:
         return await self._send(self._encoder.send_request("PUT", url, msgspec.Raw(body)), not_after)
 
     async def region(self) -> Answer:
-        """GET /api/v1/accounts/region: whether the credentials are good, and where the account lives."""
-        url = f"{self._encoder.origin}/api/v1/accounts/region"
-        return await self._send(Request("GET", url, b""), time.monotonic() + TOTAL_SECONDS)
+        """GET /api/v1/accounts/region: whether the credentials are good, and where the account lives. Not counted."""
+        return await self._once(Request("GET", f"{self._encoder.origin}/api/v1/accounts/region", b""))
+
+    async def workspace(self) -> Workspace | None:
+        """Where the credentials lead, asked once; None while Customer.io can't say."""
+        if self._workspace is None:
+            answer = await self.region()
+            if answer.status == 200:
+                self._workspace = _workspace(answer.body)
+        return self._workspace
 
     async def _send(self, request: Request, not_after: float) -> Answer:
+        tried = 0
+
+        async def once() -> Answer:
+            nonlocal tried
+            async with self._limiter:
+                if self.paused_for > 0:
+                    return Answer(429, retry_after=self.paused_for)
+                if time.monotonic() > not_after:
+                    return Answer(None, problem=LEASE_RAN_OUT)
+                tried += 1
+                self.calls += 1
+                return await self._once(request)
+
         async with self._slots:
             retrying = tenacity.AsyncRetrying(
                 retry=tenacity.retry_if_result(_worth_another_try),
@@ -118,26 +152,20 @@ class TrackClient:
                 wait=tenacity.wait_random_exponential(multiplier=0.2, max=1),
                 retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
             )
-            return await retrying(self._try, request, not_after)
+            return replace(await retrying(once), calls=tried)
 
-    async def _try(self, request: Request, not_after: float) -> Answer:
+    async def _once(self, request: Request) -> Answer:
         if self._session is None:
             raise RuntimeError("the client is used outside its `async with`")
-        async with self._limiter:
-            if self.paused_for > 0:
-                return Answer(429, retry_after=self.paused_for, calls=0)
-            if time.monotonic() > not_after:
-                return Answer(None, problem=LEASE_RAN_OUT, calls=0)
-            self.calls += 1
-            try:
-                async with self._session.request(
-                    request.method, request.url, data=request.body, allow_redirects=False
-                ) as response:
-                    body = await response.read()
-                    answer = Answer(response.status, body, _seconds(response.headers.get("Retry-After")))
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                # The exception's text may hold the URL, and with it a person's id; its type says enough.
-                return Answer(None, problem=type(error).__name__)
+        try:
+            async with self._session.request(
+                request.method, request.url, data=request.body or None, allow_redirects=False
+            ) as response:
+                body = await response.read()
+                answer = Answer(response.status, body, _seconds(response.headers.get("Retry-After")))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            # The exception's text may hold the URL, and with it a person's id; its type says enough.
+            return Answer(None, problem=type(error).__name__)
         if answer.status == 429:
             self._paused_until = time.monotonic() + min(answer.retry_after or 1.0, _MAX_PAUSE)
         return answer
@@ -151,3 +179,11 @@ def _worth_another_try(answer: Answer) -> bool:
 
 def _seconds(header: str | None) -> float | None:
     return float(header) if header is not None and header.isascii() and header.isdigit() else None
+
+
+def _workspace(body: bytes) -> Workspace | None:
+    try:
+        found = msgspec.json.decode(body, type=_Account)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return Workspace(found.region, str(found.environment_id))

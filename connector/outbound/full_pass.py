@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from connector import log
+from connector import errors, log
 from connector.core import decide, guard
 from connector.outbound.preparation import with_rivals
 from connector.settings import Settings
@@ -57,7 +57,7 @@ def run(db: Database, settings: Settings, clock: Callable[[], datetime]) -> Foun
     state = "failed"
     found = Found()
     try:
-        _find(db, settings, clock, found)
+        _find(db, settings, _Pass(db, lease, clock), found)
         state = "held" if found.hold else "done"
     finally:
         db.write(runs.finish, lease, state, found.counts(), clock())
@@ -72,7 +72,23 @@ def run(db: Database, settings: Settings, clock: Callable[[], datetime]) -> Foun
     return found
 
 
-def _find(db: Database, settings: Settings, clock: Callable[[], datetime], found: Found) -> None:
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """Our turn; only who has it may let anybody go."""
+
+    db: Database
+    lease: str
+    clock: Callable[[], datetime]
+
+    def now(self) -> datetime:
+        """The time, after making sure that it is still our turn."""
+        now = self.clock()
+        if not self.db.write(runs.renew, self.lease, now):
+            raise errors.Failed("this pass took so long that another one took over")
+        return now
+
+
+def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
     missing: list[str] = []
     changed: list[str] = []
     with db.reader.begin() as connection:
@@ -82,29 +98,30 @@ def _find(db: Database, settings: Settings, clock: Callable[[], datetime], found
                 continue
             changed.append(user_id)
             if len(changed) == CHUNK:
-                db.write(pending.mark, changed, clock(), pending.FULL_PASS)
+                db.write(pending.mark, changed, turn.now(), pending.FULL_PASS)
                 found.changed += len(changed)
                 changed = []
-    db.write(pending.mark, changed, clock(), pending.FULL_PASS)
+    db.write(pending.mark, changed, turn.now(), pending.FULL_PASS)
     found.changed += len(changed)
 
-    creates = _creates(db, settings, missing, clock(), found)
-    now = clock()
+    creates = _creates(db, settings, missing, turn, found)
+    now = turn.now()
     released = db.read(_let_go_since, now - timedelta(hours=24))
     verdict = guard.creates(waiting=len(creates), released=released, limit=settings.guard.max_creates)
     if verdict.held:
         found.hold = _hold(db, settings, creates, str(verdict.reason), now)
         return
     for chunk in _chunks(creates):
-        db.write(pending.release, chunk, "guard", clock())
+        db.write(pending.release, chunk, "guard", turn.now())
     found.released = len(creates)
     db.write(held.clear, held.CREATE)
 
 
-def _creates(db: Database, settings: Settings, missing: list[str], now: datetime, found: Found) -> list[str]:
+def _creates(db: Database, settings: Settings, missing: list[str], turn: _Pass, found: Found) -> list[str]:
     """Those of the users whom the worker would really create; the guard must not count the others."""
     creates: list[str] = []
     for chunk in _chunks(missing):
+        now = turn.now()
         for subject in with_rivals(db, db.read(users.subjects, chunk, settings), settings):
             decision = decide.decide(subject, settings, now)
             if decision.verb == "create":
@@ -116,7 +133,8 @@ def _creates(db: Database, settings: Settings, missing: list[str], now: datetime
 
 def _let_go_since(connection: Connection, since: datetime) -> int:
     """Creates that the guard itself let go: those that happened since then, and those that are on their way."""
-    return mirror.guarded_since(connection, since) + pending.guarded(connection)
+    # First those on their way: one who arrives between the two questions is counted twice, not never.
+    return pending.guarded(connection) + mirror.guarded_since(connection, since)
 
 
 def _hold(db: Database, settings: Settings, creates: list[str], reason: str, now: datetime) -> held.Hold:

@@ -7,12 +7,17 @@ import contextlib
 from collections.abc import Callable
 from datetime import datetime
 
+from connector import errors, log
 from connector.outbound import full_pass
 from connector.outbound.client import TrackClient
 from connector.outbound.worker import Worker
 from connector.settings import Customerio, Settings
 from connector.store import runs
 from connector.store.database import Database
+
+_MOMENT = 1.0
+
+_log = log.get("worker")
 
 
 def track_client(settings: Customerio) -> TrackClient | None:
@@ -32,6 +37,7 @@ class Outbound:
         self._clock = clock
         self._worker = Worker(db, clock)
         self._stopping = asyncio.Event()
+        self._refusal = ""
         self._made_for: Customerio | None = None
         self._client: TrackClient | None = None
         self.alive_at = self._clock()
@@ -48,10 +54,10 @@ class Outbound:
                 client = await self._client_for(settings.customerio)
                 users = 0
                 if client is not None and client.paused_for == 0:
-                    users = (await self._worker.work_once(settings, client)).users
+                    users = await self._work_once(settings, client)
                 self.alive_at = self._clock()
                 if users == 0:
-                    await self._rest(settings.sync.latency.total_seconds())
+                    await self._rest()
         finally:
             await self._client_for(None)
 
@@ -67,15 +73,33 @@ class Outbound:
             if (due or await self._db.run_read(runs.asked)) and settings.customerio.site_id:
                 began = self._clock()
                 due = await self._pass(settings) is None
-            await self._rest(settings.sync.latency.total_seconds())
+            await self._rest()
 
     async def _pass(self, settings: Settings) -> full_pass.Found | None:
         return await self._db.on_thread(lambda: full_pass.run(self._db, settings, self._clock))
 
-    async def _rest(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+    async def _work_once(self, settings: Settings, client: TrackClient) -> int:
+        try:
+            tally = await self._worker.work_once(settings, client)
+        except errors.Misconfigured as refusal:
+            if str(refusal) != self._refusal:
+                self._refusal = str(refusal)
+                _log.error("not_sending", reason="misconfigured", what=str(refusal))
+            return 0
+        self._refusal = ""
+        if tally.failed:
+            _log.warning("undelivered", **dict(tally.failed))
+        return tally.users - tally.untried
+
+    async def _rest(self) -> None:
+        """For `sync.latency`, but no longer than a moment after an edit or a stop."""
+        rested = 0.0
+        while rested < self._settings().sync.latency.total_seconds() and not self._stopping.is_set():
+            moment = min(self._settings().sync.latency.total_seconds() - rested, _MOMENT)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(moment):
+                    await self._stopping.wait()
+            rested += moment
 
     async def _client_for(self, settings: Customerio | None) -> TrackClient | None:
         if settings != self._made_for:

@@ -1,10 +1,10 @@
 """The worker: claims users who are due, sends what is due for them, records it.
 
-    pending.claim -> preparation -> outbound/client -> core/outcome -> mirror, attempts and pending, in one
-    transaction and only for the rows whose lease is still ours
+    pending.claim -> preparation -> outbound/client -> core/outcome -> recording
 
 One claim is worked off under one revision of the settings. A user whose delivery failed stays pending, due again
-later; who isn't worth a call leaves the backlog with a reason.
+later; who isn't worth a call leaves the backlog with a reason. Before its first call a client is asked where it
+leads: a store belongs to one workspace, because what we sent there says nothing about another.
 """
 
 from __future__ import annotations
@@ -13,62 +13,28 @@ import asyncio
 import random
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
-from connector import log
+from connector import errors
 from connector.core import encode
 from connector.core.outcome import Answer, Delivered, Outcome, Undelivered, of_call, of_items
 from connector.outbound import client as track
+from connector.outbound import recording
 from connector.outbound.preparation import Prepared, prepare
-from connector.records import Claim, Mirror
+from connector.outbound.recording import Result, Tally
 from connector.settings import Settings
-from connector.store import attempts, mirror, pending
-from connector.store.attempts import Attempt
+from connector.store import pending, workspace
 from connector.store.database import Database
 
 LEASE = timedelta(seconds=60)
 
 _BATCH_USERS = 2000
-_SINGLE_SECONDS = 15  # in single mode a claim is what can be sent in this time
+_SINGLE_SECONDS = 15  # in single mode a claim is what can be sent in this time, at up to a second a call
 _FIRST_RETRY = 10.0
 _LAST_RETRY = 3600.0
-
-_log = log.get("worker")
-
-
-@dataclass
-class Tally:
-    """What was done: users by verb and reason, and calls."""
-
-    created: int = 0
-    updated: int = 0
-    calls: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def users(self) -> int:
-        return self.created + self.updated + self.skipped.total() + self.failed.total()
-
-    def add(self, other: Tally) -> None:
-        self.created += other.created
-        self.updated += other.updated
-        self.calls += other.calls
-        self.skipped.update(other.skipped)
-        self.failed.update(other.failed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    prepared: Prepared
-    outcome: Outcome
-    calls: int
 
 
 class Worker:
@@ -81,18 +47,18 @@ class Worker:
     async def work_off(
         self, settings: Settings, client: track.TrackClient, worked: Callable[[int], None] = lambda _users: None
     ) -> Tally:
-        """Works until nobody is due; `worked` hears how many users each claim was."""
+        """Works until nobody is due, or Customer.io wants a pause; `worked` hears how many users each claim was."""
         total = Tally()
         while client.paused_for == 0:
             tally = await self.work_once(settings, client)
             if tally.users == 0:
                 break
             total.add(tally)
-            worked(tally.users)
+            worked(tally.users - tally.untried)
         return total
 
     async def work_once(self, settings: Settings, client: track.TrackClient) -> Tally:
-        """One claim, from start to record."""
+        """One claim, from start to record. Raises Misconfigured when the credentials lead to another workspace."""
         lease = secrets.token_hex(8)
         not_after = time.monotonic() + LEASE.total_seconds() - 2 * track.TOTAL_SECONDS
         now = self._clock()
@@ -101,40 +67,60 @@ class Worker:
             return Tally()
         try:
             prepared = await self._db.on_thread(lambda: prepare(self._db, settings, claims, now))
+            due = [each for each in prepared if each.parts]
+            if due:
+                await self._require_workspace(settings, client)
             before = client.calls
             send = _send_batches if settings.customerio.api == "batch" else _send_singly
-            results = await send(client, [each for each in prepared if each.parts], not_after)
-        except asyncio.CancelledError:
+            results = await send(client, due, not_after)
+        except (asyncio.CancelledError, errors.Misconfigured):
             await asyncio.shield(self._db.run(pending.give_back, lease, self._clock()))
             raise
-        tally = await self._record(lease, settings, claims, prepared, results)
+        tally = await self._record(lease, settings, client, prepared, results)
         tally.calls = client.calls - before
         return tally
+
+    async def _require_workspace(self, settings: Settings, client: track.TrackClient) -> None:
+        found = await client.workspace()
+        if found is None:
+            return  # it can't say now; the calls themselves will fail for the same reason
+        if found.region != settings.customerio.region:
+            raise errors.Misconfigured(
+                f"the workspace lives in {found.region}, customerio.region says {settings.customerio.region}: change it"
+            )
+        owner = await self._db.run(workspace.claim, found.environment_id)
+        if owner != found.environment_id:
+            raise errors.Misconfigured(
+                f"this store belongs to workspace {owner}, the credentials are those of workspace "
+                f"{found.environment_id}: use another store.url for it, or the right credentials"
+            )
 
     async def _record(
         self,
         lease: str,
         settings: Settings,
-        claims: Sequence[Claim],
+        client: track.TrackClient,
         prepared: Sequence[Prepared],
-        results: Sequence[_Result],
+        results: Sequence[Result],
     ) -> Tally:
         now = self._clock()
-        arguments = (lease, settings.mapping_hash(), claims, prepared, results, now)
+        paused_until = now + timedelta(seconds=client.paused_for)
+        arguments = (lease, settings.mapping_hash(), prepared, results, now, paused_until)
         try:
-            return await self._db.run(_record, *arguments)
+            return await self._db.run(recording.record, *arguments)
         except sa.exc.IntegrityError:
             # Another worker recorded the same customer id for another user meanwhile; now it can be seen.
-            return await self._db.run(_record, *arguments)
+            return await self._db.run(recording.record, *arguments)
 
 
 def _claim_size(settings: Settings) -> int:
     if settings.customerio.api == "batch":
         return _BATCH_USERS
-    return max(1, min(_BATCH_USERS, int(settings.customerio.rate_per_second * _SINGLE_SECONDS)))
+    a_second = min(settings.customerio.rate_per_second, settings.customerio.in_flight)
+    return max(1, min(_BATCH_USERS, int(a_second * _SINGLE_SECONDS)))
 
 
-async def _send_batches(client: track.TrackClient, due: Sequence[Prepared], not_after: float) -> list[_Result]:
+async def _send_batches(client: track.TrackClient, due: Sequence[Prepared], not_after: float) -> list[Result]:
     by_id = {each.user_id: each for each in due}
     works = [encode.Work(each.user_id, tuple(map(encode.operation, each.parts))) for each in due]
     calls = [_send_batch(client, by_id, batch, not_after) for batch in encode.batches(works)]
@@ -143,7 +129,7 @@ async def _send_batches(client: track.TrackClient, due: Sequence[Prepared], not_
 
 async def _send_batch(
     client: track.TrackClient, due: dict[str, Prepared], batch: Sequence[encode.Work], not_after: float
-) -> list[_Result]:
+) -> list[Result]:
     operations = [part for work in batch for part in work.parts]
     answer = await client.batch(operations, not_after)
     outcomes = iter(of_items(answer, len(operations)))
@@ -151,15 +137,15 @@ async def _send_batch(
     for work in batch:
         parts = [next(outcomes) for _ in work.parts]
         refused = next((each for each in parts if isinstance(each, Undelivered)), None)
-        results.append(_Result(due[work.user_id], refused or Delivered(), answer.calls))
+        results.append(_result(due[work.user_id], refused or Delivered(), answer))
     return results
 
 
-async def _send_singly(client: track.TrackClient, due: Sequence[Prepared], not_after: float) -> list[_Result]:
+async def _send_singly(client: track.TrackClient, due: Sequence[Prepared], not_after: float) -> list[Result]:
     return list(await asyncio.gather(*(_send_parts(client, each, not_after) for each in due)))
 
 
-async def _send_parts(client: track.TrackClient, prepared: Prepared, not_after: float) -> _Result:
+async def _send_parts(client: track.TrackClient, prepared: Prepared, not_after: float) -> Result:
     """The parts of one user go one after the other; the first that isn't accepted ends it."""
     outcome: Outcome = Delivered()
     answer = Answer(None)
@@ -168,89 +154,11 @@ async def _send_parts(client: track.TrackClient, prepared: Prepared, not_after: 
         outcome = of_call(answer)
         if isinstance(outcome, Undelivered):
             break
-    return _Result(prepared, outcome, answer.calls)
+    return _result(prepared, outcome, answer)
 
 
-def _record(
-    connection: Connection,
-    lease: str,
-    mapping_hash: str,
-    claims: Sequence[Claim],
-    prepared: Sequence[Prepared],
-    results: Sequence[_Result],
-    now: datetime,
-) -> Tally:
-    ours = pending.still_ours(connection, lease)
-    if len(ours) < len(claims):
-        _log.warning("lease_lost", users=len(claims) - len(ours))
-    tally = Tally()
-    done: list[str] = []
-    people: list[Mirror] = []
-    touched: list[tuple[str, str, str, int]] = []
-    log_rows: list[Attempt] = []
-    failures: list[pending.Failure] = []
-
-    delivered = [each for each in results if each.prepared.user_id in ours and isinstance(each.outcome, Delivered)]
-    owners = mirror.owners(connection, [each.parts[0].customer_id.value for each in prepared if each.parts])
-    for result in delivered:
-        each = result.prepared
-        if owners.get(each.parts[0].customer_id.value, each.user_id) != each.user_id:
-            done.append(each.user_id)
-            tally.skipped["customer_id_taken"] += 1
-            log_rows.append(Attempt(each.user_id, "create", result.calls, 200, "customer_id_taken", ""))
-            continue
-        done.append(each.user_id)
-        people.append(_mirror(each, mapping_hash, now))
-        if each.decision.verb == "create":
-            tally.created += 1
-        else:
-            tally.updated += 1
-        log_rows += [
-            Attempt(each.user_id, each.decision.verb, 0, None, left.reason, f"{left.name}: {left.message}")
-            for left in each.decision.left_out
-        ]
-    for result in results:
-        if result.prepared.user_id in ours and isinstance(result.outcome, Undelivered):
-            each, outcome = result.prepared, result.outcome
-            tally.failed[outcome.reason] += 1
-            due_at = now + timedelta(seconds=_retry_in(each.claim.attempts))
-            failures.append(pending.Failure(each.user_id, due_at, outcome.reason))
-            log_rows.append(
-                Attempt(each.user_id, each.decision.verb, result.calls, outcome.status, outcome.reason, outcome.message)
-            )
-    for each in prepared:
-        if not each.parts and each.user_id in ours:
-            tally.skipped[each.decision.reason] += 1
-            done.append(each.user_id)
-            if each.subject.mirror is not None:
-                subject = each.subject
-                touched.append((each.user_id, subject.segment_bits, mapping_hash, subject.user.version))
-    mirror.record(connection, people)
-    mirror.touch(connection, touched)
-    attempts.add(connection, log_rows, now)
-    pending.finish(connection, lease, done, now)
-    pending.postpone(connection, lease, failures, now)
-    if tally.failed:
-        _log.warning("undelivered", **dict(tally.failed))
-    return tally
-
-
-def _mirror(prepared: Prepared, mapping_hash: str, now: datetime) -> Mirror:
-    sent_as = prepared.parts[0].customer_id
-    before = prepared.subject.mirror
-    return Mirror(
-        user_id=prepared.user_id,
-        customer_id=sent_as.value,
-        id_kind=sent_as.kind,
-        attributes=prepared.decision.attributes,
-        segment_bits=prepared.subject.segment_bits,
-        mapping_hash=mapping_hash,
-        version=prepared.subject.user.version,
-        sent_ts=prepared.decision.timestamp,
-        created_at=before.created_at if before else now,
-        synced_at=now,
-        release=before.release if before else prepared.claim.release,
-    )
+def _result(prepared: Prepared, outcome: Outcome, answer: Answer) -> Result:
+    return Result(prepared, outcome, answer.calls, _retry_in(prepared.claim.attempts))
 
 
 def _retry_in(attempts_so_far: int) -> float:

@@ -67,6 +67,7 @@ class Database:
             engine = sa.create_engine(self.url, pool_size=THREADS + 2, pool_pre_ping=True, **options)
             _hide_values(engine)
             self.writer = engine
+            _prepare_postgres(engine)
             self.reader = engine.execution_options(postgresql_readonly=True)
             self._write_lock = None
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
@@ -177,6 +178,14 @@ def _url(text: str) -> sa.URL:
         if not folder.is_dir():
             raise errors.Misconfigured(f"store.url: the folder {folder} does not exist; create it first")
     return url
+
+
+def _prepare_postgres(engine: Engine) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def connect(dbapi_connection: Any, _record: Any) -> None:
+        # In a server's own zone, times at either end of the calendar can't be read back.
+        dbapi_connection.execute("SET TIME ZONE 'UTC'")
+        dbapi_connection.commit()
 
 
 def _prepare_sqlite(engine: Engine, *, begin: str, query_only: bool) -> None:

@@ -7,6 +7,7 @@ the keys are checked before the commit.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def current(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
+@functools.cache
 def head() -> str | None:
     """The revision that this version expects."""
     return ScriptDirectory.from_config(_config()).get_current_head()
@@ -54,14 +56,16 @@ def require_current(db: database.Database) -> None:
         return
     if found is None:
         raise errors.StoreBehind("the store has no tables yet: run `connector migrate` to make them")
+    _require_known(found)
+    raise errors.StoreBehind(f"the store is behind (at {found}, this version needs {head()}): run `connector migrate`")
+
+
+def _require_known(revision: str | None) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if found in known:
+    if revision is not None and revision not in known:
         raise errors.StoreBehind(
-            f"the store is behind (at {found}, this version needs {head()}): run `connector migrate`"
+            f"the store is at {revision}, which this version does not know: a newer connector made it; upgrade this one"
         )
-    raise errors.StoreBehind(
-        f"the store is at {found}, which this version does not know: it was made by a newer connector; upgrade this one"
-    )
 
 
 def _migrate(db: database.Database, run: Callable[[Config], None]) -> tuple[str | None, str | None]:
@@ -74,6 +78,7 @@ def _migrate(db: database.Database, run: Callable[[Config], None]) -> tuple[str 
             with connection.begin():
                 database.lock_migrations(connection)
                 before = current(connection)
+                _require_known(before)
                 config = _config()
                 config.attributes["connection"] = connection
                 run(config)

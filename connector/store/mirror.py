@@ -31,8 +31,13 @@ def record(connection: Connection, people: Sequence[Mirror]) -> None:
     )
     named = [person for person in people if person.id_kind == "id" and person.created_at == person.synced_at]
     if named:
+        naming = database.insert(connection, identifiers)
+        # A webhook may have been read before this: the customer id then names a user whom only it told us of.
+        naming = naming.on_conflict_do_update(
+            index_elements=[identifiers.c.kind, identifiers.c.value], set_={"user_id": naming.excluded.user_id}
+        )
         connection.execute(
-            database.insert(connection, identifiers).on_conflict_do_nothing(),
+            naming,
             [{"kind": "customer_id", "value": each.customer_id, "user_id": each.user_id} for each in named],
         )
 

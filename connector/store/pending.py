@@ -101,7 +101,10 @@ def still_ours(connection: Connection, lease: str) -> set[str]:
 
 
 def finish(connection: Connection, lease: str, user_ids: Sequence[str], now: datetime) -> None:
-    """Done with these users: their rows go, but for those that changed in flight, which are due again now."""
+    """Done with these users: their rows go, but for those that changed in flight, which are due again now.
+
+    Those keep their release: a change must not take back what was approved.
+    """
     for start in range(0, len(user_ids), CHUNK):
         ours = sa.and_(pending.c.lease == lease, pending.c.user_id.in_(user_ids[start : start + CHUNK]))
         connection.execute(sa.delete(pending).where(ours, pending.c.changed.is_(False)))
@@ -115,7 +118,6 @@ def finish(connection: Connection, lease: str, user_ids: Sequence[str], now: dat
                 attempts=0,
                 failing_since=None,
                 reason=None,
-                release=None,
             )
         )
 
@@ -142,9 +144,9 @@ def postpone(connection: Connection, lease: str, failures: Sequence[Failure], no
     )
 
 
-def give_back(connection: Connection, lease: str, now: datetime) -> None:
-    """Ends a claim without having tried: everyone in it is due again now."""
-    connection.execute(sa.update(pending).where(pending.c.lease == lease).values(lease=None, due_at=now))
+def give_back(connection: Connection, lease: str, due_at: datetime) -> None:
+    """Ends our claim of whoever is left in it, without having tried: they are due at `due_at`, no attempt counted."""
+    connection.execute(sa.update(pending).where(pending.c.lease == lease).values(lease=None, due_at=due_at))
 
 
 def counts(connection: Connection, now: datetime) -> Counts:

@@ -12,7 +12,7 @@ from connector.store import database
 from connector.store.schema import runs
 
 PASS = "pass"  # noqa: S105 - the kind of a run
-LEASE = timedelta(minutes=10)
+LEASE = timedelta(minutes=2)
 KEPT = 1000
 
 
@@ -53,9 +53,19 @@ def begin(connection: Connection, lease: str, now: datetime) -> bool:
     return True
 
 
+def renew(connection: Connection, lease: str, now: datetime) -> bool:
+    """Keeps our pass ours for another while. False when it was given up as lost meanwhile: stop then."""
+    ours = sa.update(runs).where(runs.c.lease == lease, runs.c.state == "running").values(lease_until=now + LEASE)
+    return connection.execute(ours).rowcount > 0
+
+
 def finish(connection: Connection, lease: str, state: str, counts: dict[str, Any], now: datetime) -> None:
     """Ends our pass: `done`, `held` or `failed`, with what it found."""
-    connection.execute(sa.update(runs).where(runs.c.lease == lease).values(state=state, counts=counts, finished_at=now))
+    connection.execute(
+        sa.update(runs)
+        .where(runs.c.lease == lease, runs.c.state == "running")
+        .values(state=state, counts=counts, finished_at=now)
+    )
 
 
 def last(connection: Connection, limit: int) -> list[dict[str, Any]]:

@@ -157,6 +157,13 @@ sa.Index(
     postgresql_where=mirror.c.release == sa.literal_column("'guard'"),
 )
 
+workspace = sa.Table(
+    "workspace",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("environment_id", sa.Text, nullable=False),
+)
+
 holds = sa.Table(
     "holds",
     metadata,

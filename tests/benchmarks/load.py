@@ -24,7 +24,7 @@ from connector.inbound.webhooks import PATH
 
 CONNECTIONS = 64
 KEY = "bench-signing-key"
-WARM_UP = 640
+WARM_UP = 320
 
 _SEED = 20
 _TIMESTAMP = 1_760_000_000

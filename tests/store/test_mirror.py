@@ -55,6 +55,19 @@ def test_the_customer_id_of_a_new_person_names_the_user(db: Database) -> None:
     assert db.read(users.find, [named]) == {named: "U1"}
 
 
+def test_a_customer_id_is_the_user_whom_we_sent_under_it_even_when_a_webhook_was_read_before_we_noted_it(
+    db: Database,
+) -> None:
+    settings = Settings(people=People(customer_id=("crm_id",)))
+    given.have(db, given.user("U1", attributes={"crm_id": "c1"}))
+    given.read(db, given.webhook("a", identifiers={"id": "c1"}), settings=settings)
+    given.sent(db, given.person("U1", customer_id="c1"))
+    given.read(db, given.webhook("b", identifiers={"id": "c1"}), settings=settings)
+    owners = dict(given.rows(db, schema.events, "source_id", "user_id"))
+    assert owners["a"] != "U1"
+    assert owners["b"] == "U1"
+
+
 def test_a_customer_id_is_one_users_and_the_store_refuses_a_second(db: Database) -> None:
     given.have(db, given.user("U1"), given.user("U2"))
     given.sent(db, given.person("U1", customer_id="c"))

@@ -32,6 +32,8 @@ async def track_api(answers: Answers) -> AsyncIterator[str]:
     """A Track API that answers as the test says, on a port."""
 
     async def handle(request: web.Request) -> web.Response:
+        if request.method == "GET":
+            raise web.HTTPNotFound  # it doesn't say which workspace it is
         return answers(request, await request.json())
 
     application = web.Application(client_max_size=1024 * 1024)

@@ -1,0 +1,27 @@
+"""The measurements run from end to end and name every ratio; what they are is not judged here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_measurement_of_webhooks_prints_every_ratio(store_kind: str, request: pytest.FixtureRequest) -> None:
+    environ = dict(os.environ)
+    if store_kind == "postgresql":
+        server = request.getfixturevalue("postgres_server")
+        environ["CONNECTOR_TEST_POSTGRES"] = server.render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "tests.benchmarks", "webhooks", "--rounds=1", "--requests=200"]
+    ran = subprocess.run(
+        [*command, f"--store={store_kind}"], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    for ratio in ("connector / bare", "its own burst", "burst when nothing reads", "one a request"):
+        assert ratio in ran.stdout
+    assert ran.stdout.count(" met\n") + ran.stdout.count("NOT MET\n") == 4

@@ -1,6 +1,6 @@
 # Two commands matter: `make run` shows the whole thing, `make test` checks it. Both need Python 3.11 and make, no more.
 #   make run                 the demo; stays up until Ctrl-C     make run ARGS=--once    exits when done
-#   make test                lint, types, import contracts, tests
+#   make test                lint, types, import contracts, branch coverage of core, tests
 #   make bench               measurements; prints ratios
 #   make fmt                 formats and mends what can be mended
 
@@ -19,6 +19,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/core --cov=connector.core --cov-branch --cov-fail-under=100 --cov-report=term:skip-covered
 	$(BIN)/pytest -n 2 $(ARGS)
 
 bench: $(VENV)/.installed-dev

@@ -32,7 +32,8 @@ from connector.commands import demo_text, import_files
 from connector.commands import sync as syncing
 from connector.core import mapping
 from connector.inbound.webhooks import PATH
-from connector.sandbox import state, track_api, webhook_bodies, webhook_sender
+from connector.sandbox import state, track_api
+from connector.sandbox.webhooks import webhook_bodies, webhook_sender
 from connector.settings import Settings
 from connector.store import events, inbox, users
 from connector.store.database import Database

@@ -17,13 +17,14 @@ import typer
 from rich.console import Console
 
 from connector import app, errors
-from connector.sandbox import reporting, state, track_api
-from connector.sandbox.clock import Wall
+from connector.sandbox import state, track_api
 from connector.sandbox.fault_script import WORDS
 from connector.sandbox.faults import Faults, Wanted
-from connector.sandbox.reporting import Webhooks
 from connector.sandbox.state import State
 from connector.sandbox.state_file import KeptState, StateFile
+from connector.sandbox.webhooks import reporting
+from connector.sandbox.webhooks.clock import Wall
+from connector.sandbox.webhooks.reporting import Webhooks
 
 FAULT_HELP = 'A fault for each request in turn, such as "3x500, 429:2, cut, apply-cut, hang:30, 200".'
 

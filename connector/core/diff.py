@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from connector.core import same
+
 
 def changes(sent: Mapping[str, Any], wanted: Mapping[str, Any], unordered: str) -> dict[str, Any]:
     """The attributes to send, in the order of `wanted`; what was sent and isn't wanted any more comes last, as None.
@@ -20,25 +22,8 @@ def changes(sent: Mapping[str, Any], wanted: Mapping[str, Any], unordered: str) 
     return changed
 
 
-def _equal(before: Any, after: Any, *, in_any_order: bool = False) -> bool:
+def _equal(before: Any, after: Any, *, in_any_order: bool) -> bool:
     if in_any_order and isinstance(before, list) and isinstance(after, list):
         # By their text: what was sent under this name may have been any list, before it was the segments.
         before, after = sorted(before, key=str), sorted(after, key=str)
-    # Not by recursion: a value of 1,000 bytes can be nested deeper than Python follows.
-    pairs = [(before, after)]
-    while pairs:
-        one, other = pairs.pop()
-        if isinstance(one, bool) or isinstance(other, bool):
-            if one is not other:
-                return False
-        elif isinstance(one, list) and isinstance(other, list):
-            if len(one) != len(other):
-                return False
-            pairs.extend(zip(one, other, strict=True))
-        elif isinstance(one, dict) and isinstance(other, dict):
-            if one.keys() != other.keys():
-                return False
-            pairs.extend((one[name], other[name]) for name in one)
-        elif one != other:
-            return False
-    return True
+    return same.as_json(before, after)

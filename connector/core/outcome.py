@@ -100,7 +100,7 @@ def _reason(status: int) -> str:
         return "server_error"
     if 300 <= status < 400:
         return "redirected"
-    return "refused" if 400 <= status < 500 else "unclear_answer"
+    return "refused" if status >= 400 else "unclear_answer"
 
 
 def _undelivered(reason: str, answer: Answer) -> Undelivered:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Literal
 
 from sqlalchemy.engine import Connection
 from ulid import ULID
 
-from connector.core import merge
+from connector.core import merge, same
 from connector.records import Identifier, User, UserRow
 from connector.store import database, pending, users
 
@@ -113,7 +112,7 @@ def _change(chunk: _Chunk, draft: _Draft, row: UserRow) -> Result:
     )
     before = (draft.external_id, draft.email, draft.attributes, draft.created_at, draft.known_by)
     new_names = [each for each in _identifiers(row) if each not in chunk.known]
-    if _same(before, after) and not new_names and not (draft.is_new and not draft.changed):
+    if same.as_json(before, after) and not new_names and not (draft.is_new and not draft.changed):
         return "unchanged"
     result: Result = "updated" if not draft.is_new or draft.changed else "created"
     if draft.email and row.email and row.email.lower() != draft.email.lower():
@@ -124,31 +123,6 @@ def _change(chunk: _Chunk, draft: _Draft, row: UserRow) -> Result:
         chunk.known[each] = draft.id
         chunk.named[each] = draft.id
     return result
-
-
-def _same(before: Any, after: Any) -> bool:
-    """Equal as JSON: True and 1 differ, 100 and 100.0 don't. PostgreSQL gives 1e23 back as the integer."""
-    # Not by recursion: attributes can be nested deeper than Python follows.
-    pairs = [(before, after)]
-    while pairs:
-        one, other = pairs.pop()
-        if isinstance(one, dict) and isinstance(other, dict):
-            if one.keys() != other.keys():
-                return False
-            pairs.extend((one[name], other[name]) for name in one)
-        elif isinstance(one, list | tuple) and isinstance(other, list | tuple):
-            if len(one) != len(other):
-                return False
-            pairs.extend(zip(one, other, strict=True))
-        elif isinstance(one, bool) or isinstance(other, bool):
-            if one is not other:
-                return False
-        elif isinstance(one, int | float) and isinstance(other, int | float):
-            if one != other and Decimal(repr(one)) != Decimal(repr(other)):
-                return False
-        elif one != other:
-            return False
-    return True
 
 
 def _free(chunk: _Chunk, email: Identifier) -> None:

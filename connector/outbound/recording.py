@@ -1,4 +1,4 @@
-"""Recording what came of a claim: mirror, attempts and pending in one transaction, only where the lease is still ours."""
+"""Recording what came of a claim: mirror, attempts and pending in one transaction, where the lease is still ours."""
 
 from __future__ import annotations
 

@@ -4,6 +4,9 @@ It exists so that the connector can be tried without an account, and so that wha
 be checked against somebody else's reading of the vendor's rules. For that it is an oracle, not a mock: it
 shares no code with the connector's client, encoder or signature check.
 
+`requests` reads what is sent, `rules` says what it does, `webhooks` reports of it; the server and what it keeps stand
+here.
+
     HTTP -> track_api -> endpoints -> v1_requests | v2_operations -> operations -> state    what we were told
                                          limits (refusals)                          |
                workspace <- identifying | tracking | removing | relating | belongings    the vendor's rules

@@ -15,9 +15,9 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from connector.sandbox import limits, request_parts
 from connector.sandbox.operations import Edit
 from connector.sandbox.read_back import STATE
+from connector.sandbox.requests import limits, request_parts
 
 
 class _Sent(msgspec.Struct, forbid_unknown_fields=True):

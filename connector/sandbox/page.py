@@ -18,7 +18,7 @@ from aiohttp import web
 from connector.sandbox import read_back
 from connector.sandbox.faults import FAULTS
 from connector.sandbox.read_back import STATE
-from connector.sandbox.reporting import WEBHOOKS
+from connector.sandbox.webhooks.reporting import WEBHOOKS
 
 _PEOPLE = 50
 _ROWS = 20

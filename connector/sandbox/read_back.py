@@ -23,10 +23,10 @@ from typing import Any, TypeVar
 import orjson
 from aiohttp import web
 
-from connector.sandbox.objects import CustomObject
-from connector.sandbox.people import Activity, Device, Person
+from connector.sandbox.rules.objects import CustomObject
+from connector.sandbox.rules.people import Activity, Device, Person
+from connector.sandbox.rules.workspace import LogEntry
 from connector.sandbox.state import Call, State
-from connector.sandbox.workspace import LogEntry
 
 STATE = web.AppKey("STATE", State)
 

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from connector.sandbox import belongings, identifying, relating, removing, tracking
 from connector.sandbox.operations import (
     AddDevice,
     Delete,
@@ -35,8 +34,9 @@ from connector.sandbox.operations import (
     Track,
     Unsuppress,
 )
-from connector.sandbox.people import Activity, Person
-from connector.sandbox.workspace import Workspace
+from connector.sandbox.rules import belongings, identifying, relating, removing, tracking
+from connector.sandbox.rules.people import Activity, Person
+from connector.sandbox.rules.workspace import Workspace
 
 _CALL_BYTES_KEPT = 64 * 1024 * 1024
 _CALL_OVERHEAD = 500

@@ -26,13 +26,15 @@ from typing import Literal
 import orjson
 from aiohttp import web
 
-from connector.sandbox import endpoints, faults, other_writer, page, read_back, regions, reporting
-from connector.sandbox.endpoints import BATCH_ORDER
+from connector.sandbox import faults, other_writer, page, read_back
 from connector.sandbox.faults import FAULTS, Faults
 from connector.sandbox.read_back import STATE
-from connector.sandbox.regions import ACCOUNT, Account, Region
-from connector.sandbox.reporting import Webhooks
+from connector.sandbox.requests import endpoints, regions
+from connector.sandbox.requests.endpoints import BATCH_ORDER
+from connector.sandbox.requests.regions import ACCOUNT, Account, Region
 from connector.sandbox.state import State
+from connector.sandbox.webhooks import reporting
+from connector.sandbox.webhooks.reporting import Webhooks
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

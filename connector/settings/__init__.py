@@ -28,6 +28,7 @@ from connector.settings.conditions import plain, read
 from connector.settings.faults import Path, Problem, did_you_mean, quoted, refused
 
 # Tables and keys of the full contract that this version refuses.
+MOST_SEGMENTS = 500
 LATER: frozenset[Path] = frozenset({
     ("store", "webhook_bodies"), ("store", "attempts"), ("store", "events"), ("store", "indexed_attributes"),
     ("webhooks", "url_key"), ("webhooks", "ignore"), ("webhooks", "names"),
@@ -222,6 +223,9 @@ def _credentials(workspace: Customerio) -> Iterator[Problem]:
 
 
 def _segments(settings: Settings) -> Iterator[Problem]:
+    if len(settings.segments) > MOST_SEGMENTS:
+        message = f"holds {len(settings.segments):,} segments, {MOST_SEGMENTS} are the most that a database takes"
+        yield Problem(("segments",), message)
     for name in settings.segments:
         if not name.strip() or not name.isprintable():
             yield Problem(("segments", name), "needs a name, without line breaks or control characters")

@@ -81,6 +81,7 @@ _NOTHING = "must hold one of `all`, `any`, `none`, `attribute`, `everyone`"
 
 # Deeper ones are a mistake, and would meet the limits of SQL parsers.
 _DEEPEST = 20
+_MOST = 500
 
 
 def read(raw: object) -> Condition:
@@ -173,6 +174,8 @@ def _group(name: str, raw: object, where: Path, problems: list[Problem]) -> All 
     if not raw:
         problems.append(Problem(where, "must hold at least one condition; `everyone = true` holds for all users"))
         return None
+    if len(raw) > _MOST:
+        problems.append(Problem(where, f"holds {len(raw):,} conditions, {_MOST} are the most that a database takes"))
     read_ones = [_condition(each, (*where, index), problems) for index, each in enumerate(raw)]
     return _GROUPS[name](tuple(one for one in read_ones if one is not None))
 

@@ -16,7 +16,9 @@ _ONLY = 1
 
 def claim(connection: Connection, environment_id: str) -> str:
     """The workspace that the store belongs to: this one, when nobody was sent to another yet."""
-    owner: str | None = connection.execute(sa.select(workspace.c.environment_id).where(workspace.c.id == _ONLY)).scalar()
+    owner: str | None = connection.execute(
+        sa.select(workspace.c.environment_id).where(workspace.c.id == _ONLY)
+    ).scalar()
     if owner == environment_id:
         return environment_id
     if owner is not None and connection.execute(sa.select(sa.exists(sa.select(1).select_from(mirror)))).scalar_one():

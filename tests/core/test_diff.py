@@ -42,6 +42,7 @@ documents = st.dictionaries(text, values, max_size=6)
             {"a": {"b": 1}}, {"a": {"b": 1, "c": None}}, {"a": {"b": 1, "c": None}}, id="the keys of an object"
         ),
         pytest.param({SEGMENTS: ["A", "B"]}, {SEGMENTS: ["B", "A"]}, {}, id="not the order of segments"),
+        pytest.param({SEGMENTS: ["A"]}, {SEGMENTS: "A"}, {SEGMENTS: "A"}, id="a text is not a list of its letters"),
         pytest.param({SEGMENTS: ["A", "B"]}, {SEGMENTS: ["A"]}, {SEGMENTS: ["A"]}, id="a segment that was left"),
         pytest.param({SEGMENTS: ["A"]}, {SEGMENTS: []}, {SEGMENTS: []}, id="all segments left"),
         pytest.param(

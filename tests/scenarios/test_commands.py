@@ -60,7 +60,7 @@ def test_a_store_that_is_behind_is_refused_with_the_command_to_run(place: Place)
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
     engine.dispose()
-    for command in (["run"], ["sync"], ["status"], ["export", "users"]):
+    for command in (["run"], ["sync"], ["status"], ["export", "users"], ["migrate"]):
         assert "newer connector" in place.run(*command, exit_status=2)
 
 
@@ -142,3 +142,11 @@ def test_synchronous_full_is_in_force(sqlite_place: Place) -> None:
     sqlite_place.run("migrate")
     with sqlite3.connect(sqlite_place.folder / "connector.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_run_makes_its_store_in_an_empty_file_too(sqlite_place: Place) -> None:
+    """What a first start that was killed leaves behind must not stop the second."""
+    sqlite_place.write()
+    (sqlite_place.folder / "connector.db").touch()
+    assert Process(sqlite_place).terminate() == 0
+    assert "0 users" in sqlite_place.run("status")

@@ -85,6 +85,8 @@ def test_bad_rows_go_to_a_rejects_file_and_the_others_are_stored(db: Database, t
         ('{"external_id": "2", "x": NaN}', "not_json"),
         ('{"external_id": "2", "x": "\\ud800"}', "not_json"),
         ("[" * 50_000 + "]" * 50_000, "not_json"),
+        ('{"external_id": "5", "x": ' + "[" * 700 + "]" * 700 + "}", "too_deep"),
+        ('{"external_id": "' + "語" * 400 + '"}', "bad_identifier"),
         ("", None),
         ('{"external_id": "3", "email": "A@x.co"}', None),
         ('{"external_id": "4", "email": "a@X.co"}', "email_taken"),
@@ -119,9 +121,25 @@ def test_characters_that_no_store_takes_are_replaced_not_lost(db: Database, tmp_
     assert stored(db)[0]["attributes"] == {"note": "a\ufffdb", "big": 123456789012345678901234567890}
 
 
+def test_times_at_either_end_of_the_calendar_are_taken_and_come_back(db: Database, tmp_path: Path) -> None:
+    """In a server's own time zone they could not be read back, and with them nobody else."""
+    if db.dialect == "postgresql":
+        name = db.url.database
+        db.write(lambda c: c.exec_driver_sql(f"ALTER DATABASE {name} SET timezone = 'America/New_York'"))
+        db.writer.dispose()
+    text = (
+        '{"external_id": "1", "created_at": "0001-01-01T00:00:00Z"}\n'
+        '{"external_id": "2", "created_at": "9999-12-31T23:59:59Z"}\n'
+    )
+    imported(db, tmp_path / "u.jsonl", text)
+    assert [user["created_at"].year for user in stored(db)] == [1, 9999]
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_header(db: Database, tmp_path: Path) -> None:
     imported(db, tmp_path / "u.csv", b"\xef\xbb\xbfexternal_id,plan\n1,pro\n")
     assert stored(db)[0]["external_id"] == "1"
+    imported(db, tmp_path / "u.jsonl", b'\xef\xbb\xbf{"external_id": "0"}\n')
+    assert stored(db)[0]["external_id"] == "0"
 
 
 def test_an_import_asks_for_a_pass(db: Database, tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def test_a_release_makes_a_user_due_and_says_who_let_them_go(db: Database) -> No
     assert db.read(pending.guarded) == 0
 
 
-def test_a_release_outlives_failures_and_changes_until_it_is_used(db: Database) -> None:
+def test_a_release_outlives_failures_and_changes_in_flight_and_goes_with_the_row(db: Database) -> None:
     db.write(pending.release, ["U1"], "guard", NOW)
     claim(db, "a")
     db.write(pending.postpone, "a", [Failure("U1", LATER, "timeout")], NOW)
@@ -227,7 +227,19 @@ def test_a_release_outlives_failures_and_changes_until_it_is_used(db: Database) 
     assert found.release == "guard"
     mark(db, "U1", at=LATER)
     db.write(pending.finish, "b", ["U1"], LATER)
-    assert rows(db, "release") == [None]
+    assert rows(db) == [given_row("U1", due_at=LATER, release="guard")]
+    claim(db, "c", LATER)
+    db.write(pending.finish, "c", ["U1"], LATER)
+    assert rows(db) == []
+
+
+def test_an_approval_that_meets_a_user_in_flight_is_not_lost(db: Database) -> None:
+    mark(db, "U1")
+    claim(db, "a")
+    db.write(pending.release, ["U1"], "approved", NOW)
+    db.write(pending.finish, "a", ["U1"], LATER)
+    [found] = db.write(pending.claim, "b", LATER, LATER + LEASE, 10)
+    assert (found.user_id, found.release) == ("U1", "approved")
 
 
 def test_only_people_at_customerio_are_marked_as_mirrored(db: Database) -> None:

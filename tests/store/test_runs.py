@@ -61,8 +61,17 @@ def test_a_pass_that_was_taken_over_does_not_end_the_one_that_runs(db: Database)
     after = NOW + runs.LEASE + MINUTE
     db.write(runs.begin, "next", after)
     db.write(runs.finish, "slow", "done", {}, after)
-    assert ("running", "next") in states(db)
+    assert states(db) == [("lost", "slow"), ("running", "next")]
     assert not db.write(runs.begin, "third", after + MINUTE)
+
+
+def test_a_pass_that_renews_its_lease_is_not_taken_over(db: Database) -> None:
+    db.write(runs.begin, "a", NOW)
+    assert db.write(runs.renew, "a", NOW + runs.LEASE)
+    assert not db.write(runs.begin, "b", NOW + runs.LEASE + MINUTE / 2)
+    after = NOW + 2 * runs.LEASE + MINUTE
+    assert db.write(runs.begin, "b", after)
+    assert not db.write(runs.renew, "a", after), "it was given up as lost, and has to stop"
 
 
 def test_the_last_passes_are_told_newest_first_with_what_they_found(db: Database) -> None:

@@ -17,7 +17,7 @@ from connector import app
 from connector.commands import sync as syncing
 from connector.outbound.client import TrackClient
 from connector.settings import Settings
-from connector.store import attempts, mirror, pending
+from connector.store import attempts, mirror, pending, schema
 from connector.store.database import Database
 from connector.store.schema import users
 from tests.places import Give, Place, Sandbox
@@ -198,3 +198,25 @@ async def test_a_change_in_flight_is_sent_too(db: Database, place: Place, give: 
         summary = await syncing.sync(db, settings, app.now)
     assert summary.tally.updated == 2
     assert ["newer@" in emails[1], "newest@" in emails[2]] == [True, True]
+
+
+async def test_who_met_a_pause_is_not_counted_as_failed_and_goes_out_after_it(
+    db: Database, place: Place, give: Give
+) -> None:
+    """One 429 in single mode: the calls that were waiting behind it were never made."""
+    answered = [429]
+
+    def answers(_request: web.Request, _body: dict[str, Any]) -> web.Response:
+        if answered:
+            return web.Response(status=answered.pop(), headers={"Retry-After": "1"})
+        return web.json_response({})
+
+    async with track_api(answers) as url:
+        settings = settings_for(place, url, "single")
+        give(settings, *(user(number) for number in range(100)))
+        summary = await syncing.sync(db, settings, app.now)
+    assert summary.tally.created == 99
+    assert summary.tally.failed == {"rate_limited": 1}
+    assert summary.tally.untried > 0
+    assert db.read(lambda c: c.execute(sa.select(sa.func.count()).select_from(schema.attempts)).scalar_one()) == 1
+    assert (summary.waiting, summary.exit_status) == (1, 1)

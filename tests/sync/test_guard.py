@@ -10,7 +10,9 @@ import pytest
 from connector import app, errors
 from connector.commands import approve as approving
 from connector.commands import sync as syncing
+from connector.outbound import full_pass
 from connector.settings import Settings
+from connector.store import pending, runs
 from connector.store.database import Database
 from tests.places import Give, Place, Sandbox
 
@@ -145,3 +147,42 @@ async def test_updates_go_on_while_creates_are_held(db: Database, place: Place, 
     summary = await syncing.sync(db, settings, app.now)
     assert (summary.tally.updated, summary.exit_status) == (1, 3)
     assert sandbox.people()["u1"]["plan"] == "pro"
+
+
+@pytest.mark.parametrize("beginning", ["", "a", "abc"])
+async def test_an_approval_names_what_it_means(
+    db: Database, place: Place, sandbox: Sandbox, give: Give, beginning: str
+) -> None:
+    settings = settings_for(place, sandbox)
+    give(settings, *users(0, 5))
+    await syncing.sync(db, settings, app.now)
+    with pytest.raises(errors.Misconfigured, match="first 4 characters"):
+        approving.approve(db, settings, beginning, None, app.now())
+    assert approving.listed(db)[0]["count"] == 5
+
+
+async def test_a_pass_that_died_holds_up_the_next_one_only_until_its_lease_ends(
+    db: Database, place: Place, sandbox: Sandbox, give: Give
+) -> None:
+    settings = settings_for(place, sandbox)
+    give(settings, *users(0, 2))
+    long_ago = app.now() - runs.LEASE * 2
+    assert db.write(runs.begin, "died", long_ago)
+    assert (await syncing.sync(db, settings, app.now)).tally.created == 2
+    assert [run["state"] for run in db.read(runs.last, 2)] == ["done", "lost"]
+
+
+async def test_a_pass_that_lost_its_turn_lets_nobody_go(
+    db: Database, place: Place, sandbox: Sandbox, give: Give, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(place, sandbox)
+    give(settings, *users(0, 2))
+
+    def begin_another(*_arguments: object) -> int:
+        assert db.write(runs.begin, "another", app.now() + timedelta(days=1))
+        return 0
+
+    monkeypatch.setattr(full_pass, "_let_go_since", begin_another)
+    with pytest.raises(errors.Failed, match="another one took over"):
+        full_pass.run(db, settings, app.now)
+    assert db.read(pending.guarded) == 0

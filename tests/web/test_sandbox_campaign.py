@@ -12,12 +12,12 @@ import aiohttp
 import pytest
 
 from connector.sandbox import operations, track_api
-from connector.sandbox.clock import Jumping
 from connector.sandbox.operations import Identifier
-from connector.sandbox.reporting import Webhooks
 from connector.sandbox.state import State
-from connector.sandbox.webhook_bodies import Setup
-from connector.sandbox.webhook_sender import Endpoint
+from connector.sandbox.webhooks.clock import Jumping
+from connector.sandbox.webhooks.reporting import Webhooks
+from connector.sandbox.webhooks.webhook_bodies import Setup
+from connector.sandbox.webhooks.webhook_sender import Endpoint
 from tests.receiver import KEY, Receiver, receiving
 
 START = 1_700_000_000

@@ -26,7 +26,7 @@ import trustme
 from async_customerio import AsyncCustomerIO, AsyncCustomerIOError
 
 from connector.sandbox import track_api
-from connector.sandbox.people import Person
+from connector.sandbox.rules.people import Person
 from connector.sandbox.state import State
 from tests.track_client import Time
 

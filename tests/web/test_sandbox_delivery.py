@@ -12,13 +12,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from connector.sandbox import delivery, reporting, track_api, volume, webhook_bodies
-from connector.sandbox.clock import Clock, Jumping, Wall
-from connector.sandbox.delivery import AFTER_AN_HOUR, Delivery, Schedule
-from connector.sandbox.reporting import Webhooks
-from connector.sandbox.volume import Mix
-from connector.sandbox.webhook_bodies import Recipient, Setup, Webhook
-from connector.sandbox.webhook_sender import TIMEOUT, Answer, Endpoint
+from connector.sandbox import track_api
+from connector.sandbox.webhooks import delivery, reporting, volume, webhook_bodies
+from connector.sandbox.webhooks.clock import Clock, Jumping, Wall
+from connector.sandbox.webhooks.delivery import AFTER_AN_HOUR, Delivery, Schedule
+from connector.sandbox.webhooks.reporting import Webhooks
+from connector.sandbox.webhooks.volume import Mix
+from connector.sandbox.webhooks.webhook_bodies import Recipient, Setup, Webhook
+from connector.sandbox.webhooks.webhook_sender import TIMEOUT, Answer, Endpoint
 from tests.receiver import KEY, Receiver, receiving
 
 START = 1_700_000_000

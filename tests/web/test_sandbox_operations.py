@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from connector.sandbox import operations, v1_requests, v2_operations
+from connector.sandbox import operations
 from connector.sandbox.operations import Edit, Identifier
+from connector.sandbox.requests import v1_requests, v2_operations
 from connector.sandbox.state import State
 from tests.track_client import sandbox
 

@@ -16,13 +16,14 @@ from urllib.parse import urljoin
 import aiohttp
 import pytest
 
-from connector.sandbox import operations, reporting, track_api
-from connector.sandbox.clock import Jumping
+from connector.sandbox import operations, track_api
 from connector.sandbox.faults import FAULTS, Wanted
 from connector.sandbox.operations import Delete, Identifier, Track
-from connector.sandbox.reporting import Webhooks
 from connector.sandbox.state import State
-from connector.sandbox.webhook_sender import Endpoint
+from connector.sandbox.webhooks import reporting
+from connector.sandbox.webhooks.clock import Jumping
+from connector.sandbox.webhooks.reporting import Webhooks
+from connector.sandbox.webhooks.webhook_sender import Endpoint
 
 NOW = 1_700_000_000.25
 NASTY = '<script>alert("1")</script>&\'"'

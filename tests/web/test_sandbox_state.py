@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from connector.sandbox import operations, people
+from connector.sandbox import operations
 from connector.sandbox.operations import ActivityType, Delete, Identifier, Kind, Track
-from connector.sandbox.people import Person
+from connector.sandbox.rules import people
+from connector.sandbox.rules.people import Person
 from connector.sandbox.state import State
 
 ULID = "01E4C4CT6YDC7Y5M7FE1GWWPQJ"

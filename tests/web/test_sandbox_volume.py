@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from connector.sandbox import legacy_bodies, volume, webhook_kinds
-from connector.sandbox.volume import STRANGERS, Mix
-from connector.sandbox.webhook_bodies import Setup
-from connector.sandbox.webhook_sender import Report
+from connector.sandbox.webhooks import legacy_bodies, volume, webhook_kinds
+from connector.sandbox.webhooks.volume import STRANGERS, Mix
+from connector.sandbox.webhooks.webhook_bodies import Setup
+from connector.sandbox.webhooks.webhook_sender import Report
 
 TIMESTAMP = 1613063089
 

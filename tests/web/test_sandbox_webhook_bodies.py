@@ -12,9 +12,9 @@ import pytest
 
 from connector import app
 from connector.inbound.webhooks import PATH
-from connector.sandbox import legacy_bodies, webhook_bodies, webhook_kinds, webhook_sender
-from connector.sandbox.legacy_bodies import Address
-from connector.sandbox.webhook_bodies import (
+from connector.sandbox.webhooks import legacy_bodies, webhook_bodies, webhook_kinds, webhook_sender
+from connector.sandbox.webhooks.legacy_bodies import Address
+from connector.sandbox.webhooks.webhook_bodies import (
     Broadcast,
     Campaign,
     Newsletter,
@@ -24,8 +24,8 @@ from connector.sandbox.webhook_bodies import (
     Transactional,
     Webhook,
 )
-from connector.sandbox.webhook_kinds import KINDS, Kind
-from connector.sandbox.webhook_sender import Endpoint, Report
+from connector.sandbox.webhooks.webhook_kinds import KINDS, Kind
+from connector.sandbox.webhooks.webhook_sender import Endpoint, Report
 from connector.store import export
 from tests import places
 from tests.places import Place

@@ -10,10 +10,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from connector.sandbox import track_api, webhook_bodies, webhook_sender
-from connector.sandbox.webhook_bodies import Campaign, Recipient, Webhook
-from connector.sandbox.webhook_kinds import KINDS, Kind
-from connector.sandbox.webhook_sender import Answer, Endpoint
+from connector.sandbox import track_api
+from connector.sandbox.webhooks import webhook_bodies, webhook_sender
+from connector.sandbox.webhooks.webhook_bodies import Campaign, Recipient, Webhook
+from connector.sandbox.webhooks.webhook_kinds import KINDS, Kind
+from connector.sandbox.webhooks.webhook_sender import Answer, Endpoint
 from tests.receiver import KEY, Receiver, receiving
 
 ANN = Recipient("42", "a@b.co", "d9c106000001")

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from connector.sandbox import attributes, limits
-from connector.sandbox.objects import CustomObject
 from connector.sandbox.operations import (
     DeleteObject,
     Identifier,
@@ -26,8 +24,11 @@ from connector.sandbox.operations import (
     Relate,
     Relationship,
 )
-from connector.sandbox.people import Person
-from connector.sandbox.workspace import Workspace
+from connector.sandbox.requests import limits
+from connector.sandbox.rules import attributes
+from connector.sandbox.rules.objects import CustomObject
+from connector.sandbox.rules.people import Person
+from connector.sandbox.rules.workspace import Workspace
 
 
 def identify_object(workspace: Workspace, operation: IdentifyObject) -> None:

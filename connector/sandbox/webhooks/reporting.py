@@ -25,14 +25,14 @@ import orjson
 from aiohttp import web
 from yarl import URL
 
-from connector.sandbox import campaign, volume, webhook_sender
-from connector.sandbox.clock import Clock, Wall
-from connector.sandbox.delivery import Delivery
 from connector.sandbox.read_back import STATE
 from connector.sandbox.state import State
-from connector.sandbox.volume import Mix
-from connector.sandbox.webhook_bodies import Recipient, Setup
-from connector.sandbox.webhook_sender import Endpoint, Report
+from connector.sandbox.webhooks import campaign, volume, webhook_sender
+from connector.sandbox.webhooks.clock import Clock, Wall
+from connector.sandbox.webhooks.delivery import Delivery
+from connector.sandbox.webhooks.volume import Mix
+from connector.sandbox.webhooks.webhook_bodies import Recipient, Setup
+from connector.sandbox.webhooks.webhook_sender import Endpoint, Report
 
 NOWHERE = Endpoint("", "")
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from connector.sandbox.webhook_bodies import Recipient
+from connector.sandbox.webhooks.webhook_bodies import Recipient
 
 Address = Literal["bare", "named", "null"]
 

@@ -30,9 +30,9 @@ from typing import Any, Literal
 
 import aiohttp
 
-from connector.sandbox import webhook_sender
-from connector.sandbox.clock import Clock
-from connector.sandbox.webhook_sender import Answer, Endpoint, Report
+from connector.sandbox.webhooks import webhook_sender
+from connector.sandbox.webhooks.clock import Clock
+from connector.sandbox.webhooks.webhook_sender import Answer, Endpoint, Report
 
 AFTER_AN_HOUR = frozenset({400, 401, 402, 403, 404, 405, 410, 429, 500, 502, 521})
 HOUR = 3600.0

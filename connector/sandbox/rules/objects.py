@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from connector.sandbox.operations import ObjectName
-from connector.sandbox.people import Person
+from connector.sandbox.rules.people import Person
 
 
 @dataclass(slots=True)

@@ -11,10 +11,10 @@ Readings of what is unverified:
 
 from __future__ import annotations
 
-from connector.sandbox import attributes
 from connector.sandbox.operations import AddDevice, DeleteDevice, Membership
-from connector.sandbox.people import Device
-from connector.sandbox.workspace import Workspace
+from connector.sandbox.rules import attributes
+from connector.sandbox.rules.people import Device
+from connector.sandbox.rules.workspace import Workspace
 
 
 def add_device(workspace: Workspace, operation: AddDevice) -> None:

@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from connector.sandbox import limits, operations
-from connector.sandbox.limits import Problem
+from connector.sandbox import operations
 from connector.sandbox.operations import AddDevice, Identifier, Kind, Merge, ObjectName, Relate, Relationship
+from connector.sandbox.requests import limits
+from connector.sandbox.requests.limits import Problem
 
 RELATED_KINDS: tuple[Kind, ...] = ("id", "email", "phone", "cio_id")
 

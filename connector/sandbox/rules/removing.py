@@ -13,10 +13,11 @@ Stricter readings of what is unverified:
 
 from __future__ import annotations
 
-from connector.sandbox import anonymous, limits
 from connector.sandbox.operations import Delete, Merge, Suppress, Unsuppress
-from connector.sandbox.people import Person
-from connector.sandbox.workspace import Workspace
+from connector.sandbox.requests import limits
+from connector.sandbox.rules import anonymous
+from connector.sandbox.rules.people import Person
+from connector.sandbox.rules.workspace import Workspace
 
 
 def delete(workspace: Workspace, operation: Delete) -> None:

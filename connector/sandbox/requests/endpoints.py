@@ -21,10 +21,10 @@ from urllib.parse import unquote
 import orjson
 from aiohttp import web
 
-from connector.sandbox import v1_requests, v2_operations
-from connector.sandbox.limits import Problem
 from connector.sandbox.operations import Operation
 from connector.sandbox.read_back import STATE
+from connector.sandbox.requests import v1_requests, v2_operations
+from connector.sandbox.requests.limits import Problem
 
 # Draws the order in which the items of a batch are applied; without one, it is that of the batch.
 BATCH_ORDER = web.AppKey("BATCH_ORDER", random.Random)

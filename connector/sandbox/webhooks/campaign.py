@@ -26,13 +26,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from connector.sandbox import webhook_bodies
-from connector.sandbox.clock import Clock
 from connector.sandbox.operations import Edit, Identify, Operation, Track
-from connector.sandbox.people import Activity, Person, means_unsubscribed
+from connector.sandbox.rules.people import Activity, Person, means_unsubscribed
 from connector.sandbox.state import State
-from connector.sandbox.webhook_bodies import Recipient, Setup, Webhook
-from connector.sandbox.webhook_kinds import PREFERENCES, Kind
+from connector.sandbox.webhooks import webhook_bodies
+from connector.sandbox.webhooks.clock import Clock
+from connector.sandbox.webhooks.webhook_bodies import Recipient, Setup, Webhook
+from connector.sandbox.webhooks.webhook_kinds import PREFERENCES, Kind
 
 # The life of a mail: seconds after the step before, and what is reported then.
 STEPS: tuple[tuple[float, Kind], ...] = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from connector.sandbox.people import Activity, Person
+from connector.sandbox.rules.people import Activity, Person
 
 KEPT_SECONDS = 30 * 24 * 3600
 ATTACHED_AFTER_SECONDS = 5 * 60

@@ -16,10 +16,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from connector.sandbox import legacy_bodies, webhook_bodies, webhook_kinds
-from connector.sandbox.legacy_bodies import Address
-from connector.sandbox.webhook_bodies import FLAGS, Recipient, Setup
-from connector.sandbox.webhook_sender import Report
+from connector.sandbox.webhooks import legacy_bodies, webhook_bodies, webhook_kinds
+from connector.sandbox.webhooks.legacy_bodies import Address
+from connector.sandbox.webhooks.webhook_bodies import FLAGS, Recipient, Setup
+from connector.sandbox.webhooks.webhook_sender import Report
 
 MOST = 1_000_000
 NAMES: dict[str, webhook_kinds.Kind | None] = {".".join(kind): kind for kind in webhook_kinds.KINDS} | dict.fromkeys(

@@ -19,8 +19,7 @@ from typing import Any
 
 import orjson
 
-from connector.sandbox import limits, operations, request_parts
-from connector.sandbox.limits import Problem
+from connector.sandbox import operations
 from connector.sandbox.operations import (
     AddDevice,
     Delete,
@@ -35,7 +34,9 @@ from connector.sandbox.operations import (
     Track,
     Unsuppress,
 )
-from connector.sandbox.request_parts import problems_of
+from connector.sandbox.requests import limits, request_parts
+from connector.sandbox.requests.limits import Problem
+from connector.sandbox.requests.request_parts import problems_of
 
 _SEGMENT_KINDS: tuple[Kind, ...] = ("id", "email", "cio_id")
 _EMAIL_SHAPE = re.compile(r"[^@\s]+@[^@\s]+")

@@ -23,8 +23,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from connector.sandbox import limits, operations, request_parts
-from connector.sandbox.limits import Problem
+from connector.sandbox import operations
 from connector.sandbox.operations import (
     ActivityType,
     AddDevice,
@@ -42,7 +41,9 @@ from connector.sandbox.operations import (
     Track,
     Unsuppress,
 )
-from connector.sandbox.request_parts import problems_of
+from connector.sandbox.requests import limits, request_parts
+from connector.sandbox.requests.limits import Problem
+from connector.sandbox.requests.request_parts import problems_of
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -21,11 +21,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from connector.sandbox.anonymous import Anonymous
-from connector.sandbox.objects import Objects
 from connector.sandbox.operations import Identifier, ReportDelivery
-from connector.sandbox.people import People, Person
-from connector.sandbox.suppression import Suppressed
+from connector.sandbox.rules.anonymous import Anonymous
+from connector.sandbox.rules.objects import Objects
+from connector.sandbox.rules.people import People, Person
+from connector.sandbox.rules.suppression import Suppressed
 
 Refusal = Literal[
     "identity_conflict",  # the identifiers of one identify name two people

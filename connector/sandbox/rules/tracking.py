@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import re
 
-from connector.sandbox import anonymous
 from connector.sandbox.operations import Identifier, Track
-from connector.sandbox.people import Activity, Person
-from connector.sandbox.workspace import Workspace
+from connector.sandbox.rules import anonymous
+from connector.sandbox.rules.people import Activity, Person
+from connector.sandbox.rules.workspace import Workspace
 
 _ULID = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.IGNORECASE)
 

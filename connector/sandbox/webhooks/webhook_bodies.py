@@ -27,8 +27,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from connector.sandbox import webhook_kinds
-from connector.sandbox.webhook_kinds import KINDS, PREFERENCES, Kind
+from connector.sandbox.webhooks import webhook_kinds
+from connector.sandbox.webhooks.webhook_kinds import KINDS, PREFERENCES, Kind
 
 PRETEND_PHONE = "+15551234567"
 

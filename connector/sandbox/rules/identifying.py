@@ -19,10 +19,12 @@ Stricter readings of what is unverified:
 
 from __future__ import annotations
 
-from connector.sandbox import attributes, limits, operations, relating
+from connector.sandbox import operations
 from connector.sandbox.operations import Edit, Identifier, Identify, Kind
-from connector.sandbox.people import Person
-from connector.sandbox.workspace import Refusal, Workspace
+from connector.sandbox.requests import limits
+from connector.sandbox.rules import attributes, relating
+from connector.sandbox.rules.people import Person
+from connector.sandbox.rules.workspace import Refusal, Workspace
 
 
 def identify(workspace: Workspace, operation: Identify) -> None:

@@ -1,0 +1,1 @@
+"""Reading what was sent: paths, bodies and limits, into operations or refusals."""

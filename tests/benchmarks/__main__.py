@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -21,6 +23,7 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.names) - MEASUREMENTS.keys():
         parser.error(f"no measurement is called {', '.join(sorted(unknown))}; there are: {', '.join(MEASUREMENTS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that every server we started ends
     with (
         tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as folder,  # short: a socket's path has 107 bytes
         stores.opened(given.store or stores.KINDS, Path(folder)) as opened,

@@ -115,8 +115,15 @@ def run(context: typer.Context, settings: SettingsFile = None) -> None:
 
 
 @cli.command()
-def sync(context: typer.Context, settings: SettingsFile = None, as_json: AsJson = False) -> None:
+def sync(
+    context: typer.Context,
+    user: Annotated[list[str] | None, typer.Option(metavar="ID", hidden=True)] = None,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Read what has arrived, make one full pass, and work until nothing is due. Exits 3 when something is held."""
+    if user:
+        raise errors.Misconfigured("`connector sync --user` is not in this version yet; `sync` takes everyone")
     _, loaded = _settings(context, settings)
     with _store(loaded) as db:
         summary = app.run(syncing.sync(db, loaded, app.now, remarks))
@@ -129,12 +136,14 @@ def import_(
     context: typer.Context,
     what: Imported,
     files: Annotated[list[Path], typer.Argument(metavar="FILE…")],
+    send: Annotated[bool, typer.Option("--send", hidden=True)] = False,
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Users from CSV or JSONL files into the store. Exits 1 when rows were rejected; the others are stored."""
-    if what is not Imported.users:
-        raise errors.Misconfigured(f"`connector import {what}` is not in this version yet; `import users` is")
+    if what is not Imported.users or send:
+        what_not = f"import {what}{' --send' if send else ''}"
+        raise errors.Misconfigured(f"`connector {what_not}` is not in this version yet; `import users` is")
     _, loaded = _settings(context, settings)
     rejected = 0
     with _store(loaded, make=True) as db:
@@ -150,8 +159,16 @@ def import_(
 
 
 @cli.command(name="export")
-def export_(context: typer.Context, what: Exported, settings: SettingsFile = None, _json: AsJson = True) -> None:
+def export_(
+    context: typer.Context,
+    what: Exported,
+    form: Annotated[str | None, typer.Option("--format", hidden=True)] = None,
+    settings: SettingsFile = None,
+    _json: AsJson = True,
+) -> None:
     """Users, events, people or webhooks as JSONL on stdout."""
+    if form is not None:
+        raise errors.Misconfigured("`connector export --format` is not in this version yet")
     if what is Exported.attempts:
         raise errors.Misconfigured("`connector export attempts` is not in this version yet")
     _, loaded = _settings(context, settings)

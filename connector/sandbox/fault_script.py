@@ -5,7 +5,7 @@
     200        handled as if no fault were on             cut         body read, nothing applied, connection cut
     500        this status (300 to 599), nothing applied  apply-cut   applied, connection cut before the answer
     429:2      the same with `Retry-After: 2`             hang:30     nothing for 30 s, then handled as usual
-    wrong-region   redirected to the host of the other region
+    wrong-region   redirected, as an account of the other region is (to this very host)
     3x…        the same step three times
 
 A word that can't be read is an `errors.Refused` that names it.

@@ -130,7 +130,7 @@ FAULTS = web.AppKey("FAULTS", Faults)
 async def inflict(step: Step, request: web.Request, handler: Handler, other_host: str) -> web.StreamResponse | None:
     """The answer under this step, or None where the connection is cut; the body has been read.
 
-    `other_host` is where the account lives as far as `wrong-region` goes: scheme and host.
+    `other_host` is where `wrong-region` redirects to: scheme and host.
     """
     if latency := request.app[FAULTS].latency:
         await asyncio.sleep(latency)

@@ -114,7 +114,7 @@ async def _note_call(request: web.Request, handler: Handler) -> web.StreamRespon
     status, body = None, b""
     try:
         body = await request.read()
-        response = await faults.inflict(step, request, handler, _other_host(request))
+        response = await faults.inflict(step, request, handler, regions.own_address(request))
         status = response.status if response is not None else None
     except web.HTTPException as refusal:
         status = refusal.status
@@ -144,10 +144,6 @@ async def _check_credentials(request: web.Request, handler: Handler) -> web.Stre
 def _is_ours(request: web.Request) -> bool:
     """Whether a request is about the sandbox itself, and no call to Customer.io."""
     return request.path in ("/", "/sandbox") or request.path.startswith("/sandbox/")
-
-
-def _other_host(request: web.Request) -> str:
-    return regions.HOSTS["us" if request.app[ACCOUNT].region == "eu" else "eu"]
 
 
 def _json(value: object, status: int = 200) -> web.Response:

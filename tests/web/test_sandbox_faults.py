@@ -349,14 +349,16 @@ async def test_good_credentials_are_refused_on_demand(sandbox: Sandbox) -> None:
         assert (reply.status, reply.json) == (401, {"meta": {"error": "Unauthorized request"}})
 
 
-@pytest.mark.parametrize(("region", "other"), [("us", "track-eu.customer.io"), ("eu", "track.customer.io")])
-async def test_in_the_wrong_region_all_but_the_question_for_it_is_redirected(region: Any, other: str) -> None:
+@pytest.mark.parametrize("region", ["us", "eu"])
+async def test_in_the_wrong_region_all_but_the_question_for_it_is_redirected_and_never_off_the_machine(
+    region: Any,
+) -> None:
     faulty = Faults(Wanted(wrong_region=True))
     app = track_api.create_app(State(lambda: 1000.5), site_id="site", api_key="key", region=region, faulty=faulty)
     async with track_api.serve(app) as running:
         sandbox = Sandbox(running.url, app[track_api.STATE], faulty)
         reply = await sandbox.send("PUT", "/api/v1/customers/a%2Fb?x=1", {})
-        assert (reply.status, reply.headers["Location"]) == (301, f"https://{other}/api/v1/customers/a%2Fb?x=1")
+        assert (reply.status, reply.headers["Location"]) == (301, f"{running.url}/api/v1/customers/a%2Fb?x=1")
         assert (await sandbox.send("GET", "/api/v1/accounts/region")).status == 200
         assert len(sandbox.state.people) == 0
 

@@ -61,11 +61,11 @@ def wrong_host(request: web.Request) -> web.Response | None:
         return None
     if account.region == "us":
         return _json({"meta": {"error": "Unauthorized request"}}, 401)
-    return web.Response(status=301, headers={"Location": _own_address(request) + request.raw_path})
+    return web.Response(status=301, headers={"Location": own_address(request) + request.raw_path})
 
 
-def _own_address(request: web.Request) -> str:
-    """Where the request really arrived, whatever host it asked for."""
+def own_address(request: web.Request) -> str:
+    """Where the request really arrived: redirects lead there, since nothing sent to a sandbox may leave the machine."""
     name = request.transport.get_extra_info("sockname") if request.transport else None
     host, port = name[:2] if isinstance(name, tuple) else ("127.0.0.1", 80)
     return f"{request.scheme}://{f'[{host}]' if ':' in host else host}:{port}"

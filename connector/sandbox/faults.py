@@ -31,11 +31,11 @@ from aiohttp import web
 from connector import errors
 from connector.sandbox import fault_script
 from connector.sandbox.fault_script import PASS, UNAUTHORIZED, WRONG_REGION, Step
+from connector.sandbox.requests.regions import ON_EITHER_HOST
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SECOND = 1.0
-_REGION_PATH = "/api/v1/accounts/region"
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -138,12 +138,12 @@ async def inflict(step: Step, request: web.Request, handler: Handler, other_host
         case "pass":
             return await handler(request)
         case "status":
-            return _status(step)
+            return _status(step, request.path)
         case "hang":
             await asyncio.sleep(step.seconds or 0.0)
             return await handler(request)
         case "wrong-region":
-            if request.path == _REGION_PATH:  # it answers on either host
+            if request.path in ON_EITHER_HOST:
                 return await handler(request)
             return web.Response(status=301, headers={"Location": other_host + request.raw_path})
         case "apply-cut":
@@ -183,13 +183,14 @@ def _on(request: web.Request) -> web.Response:
     return web.Response(body=orjson.dumps(request.app[FAULTS].on()), content_type="application/json")
 
 
-def _status(step: Step) -> web.Response:
+def _status(step: Step, path: str) -> web.Response:
     headers = {} if step.seconds is None else {"Retry-After": f"{step.seconds:.0f}"}
     if step.status >= 500 or step.status == 429:
         page = f"<html><body><h1>{step.status}</h1></body></html>\n"
         return web.Response(text=page, status=step.status, headers=headers, content_type="text/html")
     words = "Unauthorized request" if step.status == 401 else f"the sandbox was asked to answer {step.status}"
-    body = orjson.dumps({"meta": {"error": words}})
+    v2 = {"errors": [{"reason": "invalid", "field": "", "message": words}]}
+    body = orjson.dumps(v2 if path.startswith("/api/v2/") and step.status != 401 else {"meta": {"error": words}})
     return web.Response(body=body, status=step.status, headers=headers, content_type="application/json")
 
 

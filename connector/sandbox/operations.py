@@ -194,6 +194,9 @@ def identify(
     return Identify(who, sets, rest, update_only, timestamp, attributes.get("anonymous_id") or None, relate)
 
 
+_LATEST = 10**15  # seconds; far beyond any calendar, and still a number that every reader of JSON takes
+
+
 def unix_seconds(value: object) -> int | None:
     """None for what isn't a number: Customer.io then takes the time of receipt (since 2024-05-28 on v2,
     like v1).
@@ -203,4 +206,4 @@ def unix_seconds(value: object) -> int | None:
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value)
+    return int(min(max(value, -_LATEST), _LATEST))

@@ -510,3 +510,15 @@ async def test_large_numbers_and_nesting_come_back_as_sent(client: Client) -> No
     sent = {"big": 2**63, "nested": {"list": [1, 2.5, None, "ü"]}, "date": 1_700_000_000}
     await client.batch(identify("42", **sent))
     assert (await client.people())["42"]["attributes"] == sent
+
+
+async def test_an_id_may_hold_braces(client: Client) -> None:
+    assert (await client.put("/api/v1/customers/a%7Bb%7D", {})).status == 200
+    assert [person.id for person in client.state.people] == ["a{b}"]
+    assert (await client.call("DELETE", "/api/v1/customers/a%7Bb%7D")).status == 200
+    assert len(client.state.people) == 0
+
+
+async def test_a_time_beyond_any_calendar_can_be_read_back(client: Client) -> None:
+    assert (await client.put("/api/v1/customers/1", {"_timestamp": 1e300})).status == 200
+    assert [person["id"] for person in await client.get("/sandbox/people")] == ["1"]

@@ -29,7 +29,8 @@ from connector.sandbox.requests.limits import Problem
 # Draws the order in which the items of a batch are applied; without one, it is that of the batch.
 BATCH_ORDER = web.AppKey("BATCH_ORDER", random.Random)
 
-_CUSTOMER = "/api/v1/customers/{identifier}"
+# Braces are legal in an id; the plain form of a path variable excludes them.
+_CUSTOMER = "/api/v1/customers/{identifier:[^/]+}"
 _SEGMENT = "/api/v1/segments/{segment_id}"
 
 
@@ -39,7 +40,7 @@ def routes() -> list[web.RouteDef]:
         web.delete(_CUSTOMER, _delete),
         web.post(f"{_CUSTOMER}/events", _event),
         web.put(f"{_CUSTOMER}/devices", _add_device),
-        web.delete(f"{_CUSTOMER}/devices/{{device_id}}", _delete_device),
+        web.delete(_CUSTOMER + "/devices/{device_id:[^/]+}", _delete_device),
         web.post(f"{_CUSTOMER}/suppress", _suppress),
         web.post(f"{_CUSTOMER}/unsuppress", _unsuppress),
         web.post("/api/v1/events", _anonymous_event),

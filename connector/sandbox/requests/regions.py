@@ -34,7 +34,7 @@ _REGION_OF: dict[str, Region] = {
     "track-eu.customer.io": "eu",
     "track-sdk-eu.customer.io": "eu",
 }
-_ON_EITHER_HOST = ("/auth", "/api/v1/accounts/region")
+ON_EITHER_HOST = ("/auth", "/api/v1/accounts/region")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def wrong_host(request: web.Request) -> web.Response | None:
     """The answer to a request with good credentials that was sent to the other region's host."""
     account = request.app[ACCOUNT]
     asked = _REGION_OF.get(request.host.partition(":")[0].lower(), account.region)
-    if asked == account.region or request.path in _ON_EITHER_HOST:
+    if asked == account.region or request.path in ON_EITHER_HOST:
         return None
     if account.region == "us":
         return _json({"meta": {"error": "Unauthorized request"}}, 401)

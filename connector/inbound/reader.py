@@ -28,7 +28,7 @@ from connector.settings import Settings
 from connector.store import database, events, inbox, pending, users
 from connector.store.database import Database
 
-BATCH = 500
+BATCH = 250
 
 _POLL = 2.0
 _QUIET = 0.02

@@ -26,6 +26,7 @@ from connector.store.database import Database
 
 _LOOK_AGAIN = 0.2
 _PAUSES = 3
+_WORTH_SAYING = 25  # looks: a pass of a moment is nothing to tell
 
 
 @dataclass
@@ -97,14 +98,14 @@ async def _pass(
     db: Database, settings: Settings, clock: Callable[[], datetime], console: Console | None
 ) -> full_pass.Found:
     """Our own pass, after the one that may be running; one that died is given up after `runs.LEASE`."""
-    waited = False
+    waits = 0
     while True:
         found = await db.on_thread(lambda: full_pass.run(db, settings, clock))
         if found is not None:
             return found
-        if console is not None and not waited:
+        waits += 1
+        if console is not None and waits == _WORTH_SAYING:
             console.print("another pass is under way on this store; waiting for it", style="dim")
-        waited = True
         await asyncio.sleep(_LOOK_AGAIN)
 
 

@@ -30,8 +30,7 @@ from connector.settings.faults import Path, Problem, did_you_mean, quoted, refus
 # Tables and keys of the full contract that this version refuses.
 MOST_SEGMENTS = 500
 LATER: frozenset[Path] = frozenset({
-    ("store", "webhook_bodies"), ("store", "attempts"), ("store", "events"), ("store", "indexed_attributes"),
-    ("webhooks", "url_key"), ("webhooks", "ignore"), ("webhooks", "names"),
+    ("store", "events"), ("store", "indexed_attributes"),
     ("intake",), ("intake", "write_keys"), ("intake", "browser_keys"), ("intake", "origins"),
     ("people", "opt_out"), ("people", "delete"),
     ("people", "delete", "enabled"), ("people", "delete", "grace"), ("people", "delete", "blind"),
@@ -77,6 +76,8 @@ class Store(_Table):
     """`url` may hold a password. As loaded from a file, an SQLite path in it is absolute."""
 
     url: values.StoreUrl = SecretStr("sqlite:///connector.db")
+    webhook_bodies: values.Duration = timedelta(days=30)
+    attempts: values.Duration = timedelta(days=30)
 
 
 class Customerio(_Table):
@@ -92,9 +93,15 @@ class Customerio(_Table):
 
 
 class Webhooks(_Table):
-    """None of `signing_keys` is empty; no key means that webhooks are off."""
+    """None of `signing_keys` is empty; no key of either sort means that webhooks are off.
+
+    `ignore` holds patterns of kinds ("*.drafted"), `names` the events' names by kind ("email.clicked").
+    """
 
     signing_keys: values.Keys = ()
+    url_key: SecretStr = SecretStr("")
+    ignore: values.KindPatterns = ()
+    names: values.EventNames = Field(default_factory=dict)
 
 
 class Pick(_Table):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zoneinfo
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, TypeAlias
 from urllib.parse import urlsplit
@@ -11,11 +12,14 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from connector.settings.conditions import attribute_name_fault
-from connector.settings.faults import Problem, did_you_mean, kind, refused, unless
+from connector.settings.faults import Problem, did_you_mean, kind, quoted, refused, unless
 
 _DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=3650)
+_KIND = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+")
+_KIND_PATTERN = re.compile(r"[a-z0-9_*?]+\.[a-z0-9_*?]+")
+LONGEST_EVENT_NAME = 200
 
 
 def _duration(value: object) -> object:
@@ -109,6 +113,26 @@ def _written_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     return tuple(key for key in keys if key.get_secret_value())
 
 
+def _kind_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    for pattern in patterns:
+        fine = _KIND_PATTERN.fullmatch(pattern) is not None
+        unless(fine, f'must be kinds such as "email.drafted" or "*.drafted"; {quoted(pattern)} is none')
+    return patterns
+
+
+def _event_names(names: Mapping[str, str]) -> Mapping[str, str]:
+    problems = []
+    for kind_, name in names.items():
+        if not _KIND.fullmatch(kind_):
+            problems.append(Problem((kind_,), 'is no kind: object type, dot, metric, as in "email.clicked"'))
+        elif not (name.strip() and name.isprintable() and len(name) <= LONGEST_EVENT_NAME):
+            message = f"must be a name of 1 to {LONGEST_EVENT_NAME} characters, without line breaks"
+            problems.append(Problem((kind_,), message))
+    if problems:
+        raise refused(*problems)
+    return names
+
+
 def as_tuple(value: object) -> object:
     """A list as a tuple: TOML has lists, a frozen record holds tuples."""
     return tuple(value) if isinstance(value, list) else value
@@ -127,4 +151,6 @@ Keys: TypeAlias = Annotated[tuple[SecretStr, ...], BeforeValidator(as_tuple), Af
 OneOrMore: TypeAlias = Annotated[
     tuple[AttributePath, ...], Field(min_length=1), BeforeValidator(as_tuple), BeforeValidator(_one_or_list)
 ]
+KindPatterns: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(_kind_patterns)]
+EventNames: TypeAlias = Annotated[Mapping[str, str], AfterValidator(_event_names)]
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]

@@ -21,6 +21,7 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("store", "url"),
     ("customerio", "api_key"),
     ("webhooks", "signing_keys", "*"),
+    ("webhooks", "url_key"),
 )
 # May also be written out.
 _LITERAL_TOO = ("store", "url")

@@ -71,6 +71,16 @@ sa.Index(
     postgresql_where=inbox.c.state == sa.literal_column("'unread'"),
 )
 
+# Webhooks that were refused, one row for each reason: how many since the last one that was taken.
+refusals = sa.Table(
+    "refusals",
+    metadata,
+    sa.Column("reason", sa.Text, primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    sa.Column("since", Utc, nullable=False),
+    sa.Column("last_at", Utc, nullable=False),
+)
+
 users = sa.Table(
     "users",
     metadata,
@@ -84,6 +94,8 @@ users = sa.Table(
     sa.Column("updated_at", Utc, nullable=False),
     sa.Column("opted_out", sa.Boolean, nullable=False),
     sa.Column("opt_changed_at", Utc),
+    sa.Column("customerio", Json, nullable=False, server_default="{}"),
+    sa.Column("preferences", Json, nullable=False, server_default="{}"),
     sa.Column("version", sa.BigInteger, nullable=False),
 )
 

@@ -25,8 +25,13 @@ from connector.sandbox.state_file import KeptState, StateFile
 from connector.sandbox.webhooks import reporting
 from connector.sandbox.webhooks.clock import Wall
 from connector.sandbox.webhooks.reporting import Webhooks
+from connector.sandbox.webhooks.webhook_bodies import Setup
+from connector.sandbox.webhooks.webhook_sender import Endpoint
 
-FAULT_HELP = 'A fault for each request in turn, such as "3x500, 429:2, cut, apply-cut, hang:30, 200".'
+FAULT_HELP = 'A fault for each request in turn, such as "3x500, 429:2, cut, apply-cut, hang:30, 207, 200".'
+
+MISSPELT_HELP = "Changes of preferences with the key that the vendor's reference has, which looks like a slip."
+EMAIL_HELP = "A call by id may change an email that is set: the workspace's setting of that name."
 
 _COLLECT_AFTER = 100_000  # objects made and not freed since
 
@@ -37,7 +42,8 @@ class Options:
 
     `speed` is how much faster than real time webhooks wait for a retry. `certificate` is a PEM file that also holds
     the key; with it the sandbox serves https. A `seed` makes faults and webhooks repeatable and turns on that the
-    items of a batch are applied in an order drawn by lot.
+    items of a batch are applied in an order drawn by lot. `email_updates_by_id` must be as it was when the `state`
+    file was written, since the file has what was asked for, and not what came of it.
     """
 
     host: str
@@ -49,7 +55,9 @@ class Options:
     webhook_url: str | None
     signing_key: str
     campaign_event: str | None
+    setup: Setup
     speed: float
+    email_updates_by_id: bool
     state: Path | None
     seed: int | None
     faults: Wanted
@@ -72,7 +80,11 @@ def command(
     webhook_url: Annotated[str | None, typer.Option(metavar="URL", help="Where it reports to.")] = None,
     signing_key: Annotated[str, typer.Option(help="What it signs webhooks with.")] = "sandbox-signing-key",
     campaign_event: Annotated[str | None, typer.Option(metavar="NAME", help="The event that starts a mail.")] = None,
+    body_content: Annotated[bool, typer.Option("--body-content", help="Webhooks with Body Content on.")] = False,
+    only_ids: Annotated[bool, typer.Option("--only-ids", help="Webhooks name people by id alone.")] = False,
+    object_type_type: Annotated[bool, typer.Option("--object-type-type", help=MISSPELT_HELP)] = False,
     speed: Annotated[float, typer.Option(help="How much faster webhooks wait for a retry.")] = 1.0,
+    email_updates_by_id: Annotated[bool, typer.Option("--email-updates-by-id", help=EMAIL_HELP)] = False,
     state: Annotated[Path | None, typer.Option(metavar="FILE", help="An SQLite file to keep the state in.")] = None,
     seed: Annotated[int | None, typer.Option(help="Repeatable; batches out of order.")] = None,
     fault: Annotated[str, typer.Option(metavar="SCRIPT", help=FAULT_HELP)] = "",
@@ -98,7 +110,9 @@ def command(
         webhook_url=webhook_url,
         signing_key=signing_key,
         campaign_event=campaign_event,
+        setup=Setup(body_content, only_ids, object_type_type),
         speed=speed,
+        email_updates_by_id=email_updates_by_id,
         state=state,
         seed=seed,
         faults=wanted,
@@ -111,7 +125,7 @@ async def serve(options: Options, console: Console) -> None:
     # What a sandbox holds stays, so looking through all of it again and again would take half of a batch's time.
     gc.set_threshold(_COLLECT_AFTER, 20, 100)
     faults, webhooks, tls = _faults(options), _webhooks(options), _tls(options.certificate)
-    with _state(options.state) as kept:
+    with _state(options) as kept:
         application = track_api.create_app(
             kept,
             site_id=options.site_id,
@@ -156,13 +170,15 @@ def _faults(options: Options) -> Faults:
 
 def _webhooks(options: Options) -> Webhooks:
     try:
-        endpoint = reporting.NOWHERE
+        endpoint = Endpoint("", options.signing_key)  # nowhere, until a URL is PUT
         if options.webhook_url is not None:
             endpoint = reporting.endpoint(options.webhook_url, options.signing_key)
         clock = Wall(options.speed)
     except ValueError as error:
         raise errors.Misconfigured(f"webhooks: {error}") from error
-    return Webhooks(endpoint, clock=clock, seed=options.seed or 0, campaign_event=options.campaign_event)
+    return Webhooks(
+        endpoint, clock=clock, seed=options.seed, setup=options.setup, campaign_event=options.campaign_event
+    )
 
 
 def _tls(certificate: Path | None) -> ssl.SSLContext | None:
@@ -177,13 +193,14 @@ def _tls(certificate: Path | None) -> ssl.SSLContext | None:
 
 
 @contextlib.contextmanager
-def _state(path: Path | None) -> Iterator[State]:
-    if path is None:
-        yield state.State(time.time)
+def _state(options: Options) -> Iterator[State]:
+    by_id = options.email_updates_by_id
+    if options.state is None:
+        yield state.State(time.time, email_updates_by_id=by_id)
         return
-    file = StateFile(path)
+    file = StateFile(options.state)
     try:
-        yield KeptState(file, time.time)
+        yield KeptState(file, time.time, email_updates_by_id=by_id)
     finally:
         file.close()
 

@@ -5,15 +5,15 @@ be checked against somebody else's reading of the vendor's rules. For that it is
 shares no code with the connector's client, encoder or signature check.
 
 `requests` reads what is sent, `rules` says what it does, `webhooks` reports of it; the server and what it keeps stand
-here.
+here. `requests` knows the rules, and no rule knows of a request. Every body is read and answered by `json_body`.
 
     HTTP -> track_api -> endpoints -> v1_requests | v2_operations -> operations -> state    what we were told
-                                         limits (refusals)                          |
+                                         limits (refusals) -> capacity              |
                workspace <- identifying | tracking | removing | relating | belongings    the vendor's rules
                    |
     HTTP <- read_back                                                                    what became of it
     HTTP <- webhook_sender <- delivery <- reporting <- campaign (answers to operations)  what we report of it
-                                                ^----- volume (as many as are asked for)
+            ^----- load <---------- reporting <- volume (as many as are asked for)
 
 Where the vendor's documents say nothing, the stricter reading is taken, and named in the docstring of the
 module that takes it. One thing holds for all of them: nothing that is documented as accepted is refused.

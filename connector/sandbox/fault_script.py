@@ -6,6 +6,9 @@
     500        this status (300 to 599), nothing applied  apply-cut   applied, connection cut before the answer
     429:2      the same with `Retry-After: 2`             hang:30     nothing for 30 s, then handled as usual
     wrong-region   redirected, as an account of the other region is (to this very host)
+    207        every other item of a batch, the first on, refused in `errors`, the rest applied; a lone operation of v2
+               refused, without a `batch_index`; what isn't v2 is handled as if no fault were on
+    200-errors     the same under a 200 (seen in production, and easily taken for a success)
     3x…        the same step three times
 
 A word that can't be read is an `errors.Refused` that names it.
@@ -20,7 +23,10 @@ import msgspec
 
 from connector import errors
 
-WORDS = "200, a status from 300 to 599, 429:2 (with Retry-After), cut, apply-cut, hang:30, wrong-region"
+WORDS = (
+    "200, a status from 300 to 599, 429:2 (with Retry-After), cut, apply-cut, hang:30, wrong-region, "
+    "207 and 200-errors (some of a batch is refused)"
+)
 
 _MOST_TIMES = 10_000_000
 _LONGEST_SECONDS = 86_400.0
@@ -30,15 +36,20 @@ _SECONDS = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s)?")
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What becomes of one request. `seconds` is how long a `hang` lasts, and the Retry-After of a `status`."""
+    """What becomes of one request. `seconds` is how long a `hang` lasts, and the Retry-After of a `status`.
 
-    does: Literal["pass", "status", "cut", "apply-cut", "hang", "wrong-region"]
+    `status` is that of a `status`, and of an answer with `errors`.
+    """
+
+    does: Literal["pass", "status", "errors", "cut", "apply-cut", "hang", "wrong-region"]
     status: int = 200
     seconds: float | None = None
 
     @property
     def word(self) -> str:
         """As it would be written in a script."""
+        if self.does == "errors":
+            return "207" if self.status == 207 else f"{self.status}-errors"
         if self.does in ("pass", "status"):
             return f"{self.status}" if self.seconds is None else f"{self.status}:{self.seconds:.0f}"
         return self.does if self.seconds is None else f"{self.does}:{self.seconds:g}"
@@ -48,7 +59,14 @@ PASS = Step("pass")
 WRONG_REGION = Step("wrong-region")
 UNAUTHORIZED = Step("status", 401)
 
-_PLAIN = {"200": PASS, "cut": Step("cut"), "apply-cut": Step("apply-cut"), "wrong-region": WRONG_REGION}
+_PLAIN = {
+    "200": PASS,
+    "207": Step("errors", 207),
+    "200-errors": Step("errors", 200),
+    "cut": Step("cut"),
+    "apply-cut": Step("apply-cut"),
+    "wrong-region": WRONG_REGION,
+}
 
 
 def steps(script: str) -> list[tuple[int, Step]]:

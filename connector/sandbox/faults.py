@@ -25,24 +25,28 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-import orjson
 from aiohttp import web
 
 from connector import errors
-from connector.sandbox import fault_script
+from connector.sandbox import fault_script, json_body
 from connector.sandbox.fault_script import PASS, UNAUTHORIZED, WRONG_REGION, Step
-from connector.sandbox.requests.regions import ON_EITHER_HOST
+from connector.sandbox.requests import regions
+from connector.sandbox.requests.endpoints import ERRORS_UNDER
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SECOND = 1.0
+_MOST_A_SECOND = 1_000_000
+_LONGEST_RETRY_AFTER = 999_999
+_LARGEST_SEED = 2**63 - 1  # it is read back as JSON
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The faults to have, in the words of `fault_script`; what is left out is off.
 
     `shares` maps a word to the part of the requests, 0 to 1; `rate_limit` is in requests a second, and its
-    429 carries `retry_after` in seconds where that is given. Without a seed the sandbox's own is taken.
+    429 carries `retry_after` in seconds where that is given: a million and 999,999 at most. Without a `seed`, of 64
+    bits, the sandbox's own is taken.
     """
 
     script: str = ""
@@ -71,11 +75,13 @@ class Faults:
         script = fault_script.steps(wanted.script)
         shares = _shares(wanted.shares)
         latency = fault_script.seconds(wanted.latency, "latency") if wanted.latency else 0.0
-        if wanted.rate_limit < 0 or (wanted.retry_after or 0) < 0:
-            raise errors.Refused(400, "fault_unreadable", "rate_limit and retry_after can't be less than 0")
+        _in_range("rate_limit", wanted.rate_limit, 0, _MOST_A_SECOND)
+        _in_range("retry_after", wanted.retry_after or 0, 0, _LONGEST_RETRY_AFTER)
+        _in_range("seed", wanted.seed or 0, -_LARGEST_SEED, _LARGEST_SEED)
         outage = fault_script.step(wanted.outage, "outage") if wanted.outage else None
         standing = [outage, UNAUTHORIZED if wanted.unauthorized else None]
         standing.append(WRONG_REGION if wanted.wrong_region else None)
+        # Nothing from here on can fail.
         self._script = deque(script)
         self._shares = shares
         self.latency = latency
@@ -127,10 +133,10 @@ class Faults:
 FAULTS = web.AppKey("FAULTS", Faults)
 
 
-async def inflict(step: Step, request: web.Request, handler: Handler, other_host: str) -> web.StreamResponse | None:
-    """The answer under this step, or None where the connection is cut; the body has been read.
+async def inflict(step: Step, request: web.Request, handler: Handler) -> web.StreamResponse | None:
+    """The answer under this step, or None where the connection is cut.
 
-    `other_host` is where `wrong-region` redirects to: scheme and host.
+    The body has been read, as far as it can be.
     """
     if latency := request.app[FAULTS].latency:
         await asyncio.sleep(latency)
@@ -139,13 +145,16 @@ async def inflict(step: Step, request: web.Request, handler: Handler, other_host
             return await handler(request)
         case "status":
             return _status(step, request.path)
+        case "errors":
+            request[ERRORS_UNDER] = step.status
+            return await handler(request)
         case "hang":
             await asyncio.sleep(step.seconds or 0.0)
             return await handler(request)
         case "wrong-region":
-            if request.path in ON_EITHER_HOST:
+            if request.path in regions.ON_EITHER_HOST:
                 return await handler(request)
-            return web.Response(status=301, headers={"Location": other_host + request.raw_path})
+            return regions.redirect(request)
         case "apply-cut":
             await _swallow_refusal(request, handler)
     _cut(request)
@@ -167,9 +176,9 @@ async def _get(request: web.Request) -> web.Response:
 async def _put(request: web.Request) -> web.Response:
     """Puts the faults of a `Wanted` as JSON; 400 with the word that is wrong when one can't be read."""
     try:
-        request.app[FAULTS].put(msgspec.json.decode(await request.read(), type=Wanted))
-    except (msgspec.DecodeError, errors.Refused) as error:
-        return web.Response(body=orjson.dumps({"error": str(error)}), status=400, content_type="application/json")
+        request.app[FAULTS].put(json_body.read_as(await request.read(), Wanted))
+    except (json_body.Malformed, errors.Refused) as error:
+        return json_body.answer({"error": str(error)}, 400)
     return _on(request)
 
 
@@ -180,7 +189,7 @@ async def _delete(request: web.Request) -> web.Response:
 
 
 def _on(request: web.Request) -> web.Response:
-    return web.Response(body=orjson.dumps(request.app[FAULTS].on()), content_type="application/json")
+    return json_body.answer(request.app[FAULTS].on())
 
 
 def _status(step: Step, path: str) -> web.Response:
@@ -190,8 +199,10 @@ def _status(step: Step, path: str) -> web.Response:
         return web.Response(text=page, status=step.status, headers=headers, content_type="text/html")
     words = "Unauthorized request" if step.status == 401 else f"the sandbox was asked to answer {step.status}"
     v2 = {"errors": [{"reason": "invalid", "field": "", "message": words}]}
-    body = orjson.dumps(v2 if path.startswith("/api/v2/") and step.status != 401 else {"meta": {"error": words}})
-    return web.Response(body=body, status=step.status, headers=headers, content_type="application/json")
+    said = v2 if path.startswith("/api/v2/") and step.status != 401 else {"meta": {"error": words}}
+    answer = json_body.answer(said, step.status)
+    answer.headers.update(headers)
+    return answer
 
 
 async def _swallow_refusal(request: web.Request, handler: Handler) -> None:
@@ -206,6 +217,11 @@ def _cut(request: web.Request) -> None:
     """Closes the transport at once, without a byte of an answer."""
     if request.transport is not None:
         request.transport.abort()
+
+
+def _in_range(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise errors.Refused(400, "fault_unreadable", f"{name} must be from {least} to {most}")
 
 
 def _shares(wanted: dict[str, float]) -> list[tuple[float, Step]]:

@@ -17,6 +17,7 @@ ActivityType = Literal["event", "page", "screen"]
 # Assigned by Customer.io and immutable: writing them has no effect (docs: reserved attributes).
 SYSTEM_ATTRIBUTES = frozenset({"cio_id", "_created_in_customerio_at"})
 IDENTIFYING_ATTRIBUTES = frozenset({"id", "email", "anonymous_id"})
+_WITH_PHONE = IDENTIFYING_ATTRIBUTES | {"phone"}
 
 
 class Identifier(msgspec.Struct, frozen=True):
@@ -179,17 +180,22 @@ def identify(
     update_only: bool,
     timestamp: int | None,
     relate: Relate | None = None,
+    phone_identifies: bool = False,
 ) -> Identify:
-    """An Identify from the attributes as sent, the control keys (`_update` and such) already taken out."""
+    """An Identify from the attributes as sent, the control keys (`_update` and such) already taken out.
+
+    With `phone_identifies` a `phone` among them is an identifier (reserved attributes: only through v2).
+    """
+    identifying = _WITH_PHONE if phone_identifies else IDENTIFYING_ATTRIBUTES
     sets: dict[Kind, str | None] = {}
     if "id" in attributes:
         sets["id"] = attributes["id"]
     if "email" in attributes:
         sets["email"] = attributes["email"] or None
+    if phone_identifies and "phone" in attributes:
+        sets["phone"] = attributes["phone"] or None
     rest = {
-        name: value
-        for name, value in attributes.items()
-        if name not in IDENTIFYING_ATTRIBUTES and name not in SYSTEM_ATTRIBUTES
+        name: value for name, value in attributes.items() if name not in identifying and name not in SYSTEM_ATTRIBUTES
     }
     return Identify(who, sets, rest, update_only, timestamp, attributes.get("anonymous_id") or None, relate)
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import orjson
 from aiohttp import web
 
+from connector.sandbox import json_body, operations
 from connector.sandbox.operations import Edit
 from connector.sandbox.read_back import STATE
 from connector.sandbox.requests import limits, request_parts
+from connector.sandbox.requests.limits import Problem
 
 
 class _Sent(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,21 +33,21 @@ def routes() -> list[web.RouteDef]:
 
 async def _edit(request: web.Request) -> web.Response:
     try:
-        sent = msgspec.json.decode(await request.read(), type=_Sent)
-    except msgspec.DecodeError as error:
-        return _json({"error": str(error)}, 400)
+        sent = json_body.read_as(await request.read(), _Sent)
+    except json_body.Malformed as error:
+        return json_body.answer({"error": str(error)}, 400)
     who = request_parts.identifier(sent.identifiers, request_parts.RELATED_KINDS)
-    problems = request_parts.problems_of(who)
-    problems += limits.person_id(sent.attributes["id"]) if "id" in sent.attributes else []
-    problems += limits.email(sent.attributes.get("email"), "email") + limits.attributes(sent.attributes)
+    problems = request_parts.problems_of(who) + _problems(sent.attributes)
     if problems or isinstance(who, list):
-        return _json({"error": "; ".join(problem.v1_text for problem in problems)}, 400)
+        return json_body.answer({"error": "; ".join(problem.v1_text for problem in problems)}, 400)
     state = request.app[STATE]
     if state.people.find(who) is None:
-        return _json({"error": f"there is nobody with the {who.kind} {who.value!r}"}, 404)
-    state.apply(Edit(who, sent.attributes, sent.timestamp))
-    return _json({})
+        return json_body.answer({"error": f"there is nobody with the {who.kind} {who.value!r}"}, 404)
+    state.apply(Edit(who, sent.attributes, operations.unix_seconds(sent.timestamp)))
+    return json_body.answer({})
 
 
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+def _problems(attributes: dict[str, Any]) -> list[Problem]:
+    """Those of an identify; what is applied, and kept in a state file, must have been looked at here."""
+    problems = limits.person_id(attributes["id"]) if "id" in attributes else []
+    return problems + limits.texts(attributes, "email", "phone", "anonymous_id") + limits.attributes(attributes)

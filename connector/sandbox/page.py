@@ -18,6 +18,8 @@ from aiohttp import web
 from connector.sandbox import read_back
 from connector.sandbox.faults import FAULTS
 from connector.sandbox.read_back import STATE
+from connector.sandbox.state import Call
+from connector.sandbox.webhooks import delivery, webhook_routes
 from connector.sandbox.webhooks.reporting import WEBHOOKS
 
 _PEOPLE = 50
@@ -57,6 +59,7 @@ def tables(app: web.Application) -> list[Table]:
         _calls(app),
         _activities(app),
         _log(app),
+        _deliveries(app),
         _webhooks(app),
     ]
 
@@ -93,8 +96,14 @@ def _backlog(app: web.Application) -> Table:
 
 def _webhooks(app: web.Application) -> Table:
     columns = ("event_id", "kind", "outcome", "tries", "answers")
-    newest = app[WEBHOOKS].recent()[:_ROWS]
+    newest = [delivery.shown(each) for each in islice(app[WEBHOOKS].delivery.recent(), _ROWS)]
     return Table(f"Webhooks, the last {_ROWS}", "/sandbox/webhooks/recent", columns, _rows(newest, columns))
+
+
+def _deliveries(app: web.Application) -> Table:
+    newest = [webhook_routes.mail(each) for each in islice(reversed(app[WEBHOOKS].reactions.mails), _ROWS)]
+    columns = ("number", "delivery_id", "recipient", "trigger_event_id", "metrics")
+    return Table(f"Deliveries, the last {_ROWS}", "/sandbox/deliveries", columns, _rows(newest, columns))
 
 
 def _people(app: web.Application) -> Table:
@@ -105,7 +114,7 @@ def _people(app: web.Application) -> Table:
 
 def _calls(app: web.Application) -> Table:
     calls = [
-        (each.number, _time(each.at), each.method, each.path, each.status, each.fault, _start(each.body))
+        (each.number, _time(each.at), each.method, each.path, each.status, each.fault, _start(each))
         for each in islice(reversed(app[STATE].calls), _ROWS)
     ]
     columns = ("number", "at", "method", "path", "status", "fault", "body")
@@ -140,8 +149,10 @@ def _pairs(found: dict[str, Any]) -> list[tuple[str, object]]:
     return rows
 
 
-def _start(body: bytes) -> str:
-    return body[: _LONGEST_CELL + 1].decode(errors="replace")
+def _start(call: Call) -> str:
+    if call.encoding:
+        return f"{call.encoding}, {len(call.body)} bytes"
+    return call.body[: _LONGEST_CELL + 1].decode(errors="replace")
 
 
 def _time(at: float) -> str:

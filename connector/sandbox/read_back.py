@@ -1,15 +1,16 @@
 """What the sandbox knows, as JSON, for tests, demos and people. Outside `/api`, without credentials.
 
-GET /sandbox               counts
-GET /sandbox/people        in the order of creation
-GET /sandbox/objects       likewise
-GET /sandbox/activities    these three with the newest first
+GET /sandbox                     counts
+GET /sandbox/people              in the order of creation
+GET /sandbox/objects             likewise
+GET /sandbox/activities          these four with the newest first
 GET /sandbox/calls
 GET /sandbox/log
+GET /sandbox/delivery_reports    what devices reported of deliveries through the Track API
 
 Lists come in pages: `limit` is how many at most, `after` where the page before ended (a `cio_id` or `cio_object_id`,
 else a `number`). While there is more, the header `Link` has the next page. A page of calls also ends when the
-bodies in it have reached 4 MiB.
+bodies in it have reached 4 MiB. What the sandbox itself sent and waits to send is in `webhook_routes`, likewise.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import Any, TypeVar
 import orjson
 from aiohttp import web
 
+from connector.sandbox import json_body
+from connector.sandbox.operations import ReportDelivery
 from connector.sandbox.rules.objects import CustomObject
 from connector.sandbox.rules.people import Activity, Device, Person
 from connector.sandbox.rules.workspace import LogEntry
@@ -45,6 +48,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/sandbox/activities", _activities),
         web.get("/sandbox/calls", _calls),
         web.get("/sandbox/log", _log),
+        web.get("/sandbox/delivery_reports", _delivery_reports),
     ]
 
 
@@ -58,10 +62,10 @@ def counts(state: State) -> dict[str, Any]:
     }
 
 
-def newest_activities(state: State, limit: int, before: int | None = None) -> list[tuple[Person | None, Activity]]:
+def newest_activities(state: State, most: int, before: int | None = None) -> list[tuple[Person | None, Activity]]:
     """The newest first; `before`: only those with a lower number."""
     kept = (each for each in _activities_of(state) if before is None or each[1].number < before)
-    return heapq.nlargest(limit, kept, key=lambda each: each[1].number)
+    return heapq.nlargest(most, kept, key=lambda each: each[1].number)
 
 
 def _activities_of(state: State) -> Iterator[tuple[Person | None, Activity]]:
@@ -76,6 +80,14 @@ def newest_log_entries(state: State) -> Iterator[tuple[int, LogEntry]]:
     """The newest first, each with its number: of all there were, the first is 1."""
     number = state.refused.total()
     for each in reversed(state.log):
+        yield number, each
+        number -= 1
+
+
+def newest_delivery_reports(state: State) -> Iterator[tuple[int, ReportDelivery]]:
+    """The newest first, each with its number, likewise."""
+    number = state.applied["delivery"]
+    for each in reversed(state.delivery_reports):
         yield number, each
         number -= 1
 
@@ -138,6 +150,7 @@ def activity(whose: Person | None, each: Activity) -> dict[str, Any]:
 
 def call(each: Call) -> dict[str, Any]:
     """`bytes` is the length of the body as received; it is in `body`, or in `body_base64` when it isn't UTF-8.
+    It is compressed where `encoding` says so, by the word of its Content-Encoding.
 
     `status` is null when the call wasn't answered, `fault` the word of the fault it met, else empty.
     """
@@ -148,6 +161,7 @@ def call(each: Call) -> dict[str, Any]:
         "path": each.path,
         "status": each.status,
         "fault": each.fault,
+        "encoding": each.encoding,
         "bytes": len(each.body),
         **_body(each.body),
     }
@@ -164,61 +178,85 @@ def log_entry(number: int, each: LogEntry) -> dict[str, Any]:
     }
 
 
+def delivery_report(number: int, each: ReportDelivery) -> dict[str, Any]:
+    return {"number": number, "delivery_id": each.delivery_id, "metric": each.metric, "data": each.data}
+
+
 async def _counts(request: web.Request) -> web.Response:
-    return _json(counts(request.app[STATE]))
+    return json_body.answer(counts(request.app[STATE]))
 
 
 async def _people(request: web.Request) -> web.Response:
-    limit, after = _limit(request), request.query.get("after", "")
-    found = (each for each in request.app[STATE].people if each.cio_id > after)
-    page, more = _page(found, limit)
-    return _list(request, [person(each) for each in page], page[-1].cio_id if more else None)
+    last = request.query.get("after", "")
+    found = (each for each in request.app[STATE].people if each.cio_id > last)
+    return listed(request, found, person, key=lambda each: each.cio_id)
 
 
 async def _objects(request: web.Request) -> web.Response:
-    limit, after = _limit(request), request.query.get("after", "")
-    found = (each for each in request.app[STATE].objects if each.cio_object_id > after)
-    page, more = _page(found, limit)
-    return _list(request, [custom_object(each) for each in page], page[-1].cio_object_id if more else None)
+    last = request.query.get("after", "")
+    found = (each for each in request.app[STATE].objects if each.cio_object_id > last)
+    return listed(request, found, custom_object, key=lambda each: each.cio_object_id)
 
 
 async def _activities(request: web.Request) -> web.Response:
-    limit = _limit(request)
-    page, more = _page(newest_activities(request.app[STATE], limit + 1, _after(request)), limit)
-    return _list(request, [activity(*each) for each in page], page[-1][1].number if more else None)
+    newest = newest_activities(request.app[STATE], limit(request) + 1, after(request))
+    return listed(request, newest, lambda each: activity(*each), key=lambda each: each[1].number)
 
 
 async def _calls(request: web.Request) -> web.Response:
-    after = _after(request)
-    newest = (each for each in reversed(request.app[STATE].calls) if after is None or each.number < after)
-    page, more = _page(newest, _limit(request), lambda each: len(each.body))
-    return _list(request, [call(each) for each in page], page[-1].number if more else None)
+    before = after(request)
+    newest = (each for each in reversed(request.app[STATE].calls) if before is None or each.number < before)
+    return listed(request, newest, call, key=lambda each: each.number, size=lambda each: len(each.body))
 
 
 async def _log(request: web.Request) -> web.Response:
-    after = _after(request)
-    newest = (each for each in newest_log_entries(request.app[STATE]) if after is None or each[0] < after)
-    page, more = _page(newest, _limit(request))
-    return _list(request, [log_entry(*each) for each in page], page[-1][0] if more else None)
+    before = after(request)
+    newest = (each for each in newest_log_entries(request.app[STATE]) if before is None or each[0] < before)
+    return listed(request, newest, lambda each: log_entry(*each), key=lambda each: each[0])
 
 
-def _page(found: Iterable[T], limit: int, size: Callable[[T], int] = lambda _each: 0) -> tuple[list[T], bool]:
-    """The first `limit`, fewer when their sizes add up to a page's, and whether there are more."""
+async def _delivery_reports(request: web.Request) -> web.Response:
+    before = after(request)
+    newest = (each for each in newest_delivery_reports(request.app[STATE]) if before is None or each[0] < before)
+    return listed(request, newest, lambda each: delivery_report(*each), key=lambda each: each[0])
+
+
+def listed(
+    request: web.Request,
+    found: Iterable[T],
+    shown: Callable[[T], dict[str, Any]],
+    *,
+    key: Callable[[T], int | str],
+    size: Callable[[T], int] = lambda _each: 0,
+) -> web.Response:
+    """A page of what comes after the page before it. `key` is what `after` names one by, `size` is in bytes."""
+    page, more = _page(found, limit(request), size)
+    response = json_body.answer([shown(each) for each in page])
+    if more:
+        following = request.rel_url.update_query({"after": str(key(page[-1]))})
+        response.headers["Link"] = f'<{following}>; rel="next"'
+    return response
+
+
+def _page(found: Iterable[T], most: int, size: Callable[[T], int]) -> tuple[list[T], bool]:
+    """The first `most`, fewer when their sizes add up to a page's, and whether there are more."""
     page: list[T] = []
     taken = 0
-    for each in islice(found, limit + 1):
-        if len(page) == limit or taken >= _PAGE_BYTES:
+    for each in islice(found, most + 1):
+        if len(page) == most or taken >= _PAGE_BYTES:
             return page, True
         page.append(each)
         taken += size(each)
     return page, False
 
 
-def _limit(request: web.Request) -> int:
+def limit(request: web.Request) -> int:
+    """How many to show at most. Raises a 400 for what is no such number."""
     return _whole_number(request, "limit", _MOST) or _LIMIT
 
 
-def _after(request: web.Request) -> int | None:
+def after(request: web.Request) -> int | None:
+    """The number that the page before ended with, None for the first page. Raises a 400 likewise."""
     return _whole_number(request, "after", 2**63)
 
 
@@ -237,16 +275,3 @@ def _body(body: bytes) -> dict[str, str]:
         return {"body": body.decode()}
     except UnicodeDecodeError:
         return {"body_base64": base64.b64encode(body).decode()}
-
-
-def _list(request: web.Request, page: list[dict[str, Any]], last: int | str | None) -> web.Response:
-    """`last` is where the page ends, None when nothing comes after it."""
-    response = _json(page)
-    if last is not None:
-        following = request.rel_url.update_query({"after": str(last)})
-        response.headers["Link"] = f'<{following}>; rel="next"'
-    return response
-
-
-def _json(value: object) -> web.Response:
-    return web.Response(body=orjson.dumps(value), content_type="application/json")

@@ -42,9 +42,14 @@ _CALL_BYTES_KEPT = 64 * 1024 * 1024
 _CALL_OVERHEAD = 500
 
 
+# Told of each operation before it, so that it can look at what was; what it returns is called after the operation.
+Listener = Callable[[Operation], Callable[[], None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request as received. `status` is None when it wasn't answered, `fault` the word of the one it met."""
+    """A request, its `body` as received: by its `encoding` where that isn't empty. `status` is None when it wasn't
+    answered, `fault` the word of the one it met."""
 
     number: int
     at: float
@@ -53,6 +58,7 @@ class Call:
     status: int | None
     body: bytes
     fault: str
+    encoding: str
 
 
 class State(Workspace):
@@ -62,10 +68,11 @@ class State(Workspace):
         super().__init__(now, email_updates_by_id=email_updates_by_id)
         self.calls: deque[Call] = deque()  # the last ones, as many as 64 MiB hold; `calls_received` counts all
         self.calls_received = 0
-        self.listeners: list[Callable[[Operation], None]] = []  # told of each operation, after it
+        self.listeners: list[Listener] = []
         self._call_bytes = 0
 
     def apply(self, operation: Operation) -> None:
+        applied = [listener(operation) for listener in self.listeners]
         match operation:
             case Identify():
                 identifying.identify(self, operation)
@@ -98,8 +105,8 @@ class State(Workspace):
                 self.applied["delivery"] += 1
             case _:
                 assert_never(operation)
-        for listener in self.listeners:
-            listener(operation)
+        for each in applied:
+            each()
 
     def edit(self, kind: Kind, value: str, /, **attributes: Any) -> None:
         """Another writer's change of a person, newer than every change before it."""
@@ -119,10 +126,12 @@ class State(Workspace):
         anonymous = len(self.anonymous.kept(self.seconds()))
         return anonymous + sum(len(person.activities) for person in self.people)
 
-    def received(self, method: str, path: str, status: int | None, body: bytes, fault: str = "") -> None:
+    def received(
+        self, method: str, path: str, status: int | None, body: bytes, fault: str = "", encoding: str = ""
+    ) -> None:
         """Notes a call and its answer; the oldest are let go when the bodies take too much memory."""
         self.calls_received += 1
-        self.calls.append(Call(self.calls_received, self.clock(), method, path, status, body, fault))
+        self.calls.append(Call(self.calls_received, self.clock(), method, path, status, body, fault, encoding))
         self._call_bytes += len(body) + _CALL_OVERHEAD
         while self._call_bytes > _CALL_BYTES_KEPT:
             self._call_bytes -= len(self.calls.popleft().body) + _CALL_OVERHEAD

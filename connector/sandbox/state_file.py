@@ -14,7 +14,7 @@ the file is whole. One sandbox at a time has the file; another one is refused.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -53,12 +53,24 @@ class StateFile:
         row = (at, msgspec.json.encode(operation).decode())
         self._connection.execute("INSERT INTO operations (at, operation) VALUES (?, ?)", row)
 
-    def read(self) -> Iterator[tuple[float, Operation]]:
-        for number, at, operation in self._connection.execute("SELECT * FROM operations ORDER BY number"):
-            try:
-                yield at, self._decoder.decode(operation)
-            except msgspec.DecodeError as error:
-                raise self._unusable(f"operation {number} can't be read: {error}") from error
+    def go_through(self, apply: Callable[[float, Operation], None]) -> None:
+        """Each operation at the time it had. An `errors.Misconfigured` for the first that can't be read or applied."""
+        try:
+            for number, at, written in self._connection.execute("SELECT * FROM operations ORDER BY number"):
+                self._apply_line(number, at, written, apply)
+        except sqlite3.Error as error:
+            raise self._unusable(str(error)) from error
+
+    def _apply_line(self, number: int, at: float, written: str, apply: Callable[[float, Operation], None]) -> None:
+        try:
+            operation = self._decoder.decode(written)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise self._unusable(f"operation {number} can't be read: {error}") from error
+        try:
+            apply(at, operation)
+        except Exception as error:
+            # Whatever it is: the sandbox wrote only what it could apply, so somebody else wrote this line.
+            raise self._unusable(f"operation {number} can't be applied: {error}") from error
 
     def close(self) -> None:
         self._connection.close()
@@ -92,8 +104,7 @@ class KeptState(State):
         super().__init__(lambda: now() if self._at is None else self._at, email_updates_by_id=email_updates_by_id)
         self._wall_clock = now
         self._file = file
-        for at, operation in file.read():
-            self._apply_at(at, operation)
+        file.go_through(self._apply_at)
 
     def apply(self, operation: Operation) -> None:
         at = self._wall_clock()

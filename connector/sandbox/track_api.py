@@ -23,17 +23,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-import orjson
 from aiohttp import web
 
-from connector.sandbox import faults, other_writer, page, read_back
+from connector.sandbox import compressed_body, faults, json_body, other_writer, page, read_back
 from connector.sandbox.faults import FAULTS, Faults
 from connector.sandbox.read_back import STATE
 from connector.sandbox.requests import endpoints, regions
 from connector.sandbox.requests.endpoints import BATCH_ORDER
 from connector.sandbox.requests.regions import ACCOUNT, Account, Region
 from connector.sandbox.state import State
-from connector.sandbox.webhooks import reporting
+from connector.sandbox.webhooks import reporting, webhook_routes
 from connector.sandbox.webhooks.reporting import Webhooks
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -85,6 +84,7 @@ def create_app(
             *read_back.routes(),
             *faults.routes(),
             *page.routes(),
+            *webhook_routes.routes(),
         ]
     )
     reporting.add_to(app, Webhooks() if webhooks is None else webhooks)
@@ -96,7 +96,8 @@ async def serve(
     app: web.Application, host: str = "127.0.0.1", port: int = 0, *, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Running]:
     """Runs the application on a port for as long as the block lasts; port 0 takes a free one."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    # `compressed_body` decompresses, so that what was received is known.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, auto_decompress=False)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, ssl_context=tls).start()
@@ -109,12 +110,18 @@ async def serve(
 async def _note_call(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Gives the call its fault, as long as nobody else can come in between, and notes what came of it."""
     if _is_ours(request):
-        return await handler(request)
+        return await _about_the_sandbox(request, handler)
     step = request.app[FAULTS].next_step()
     status, body = None, b""
     try:
-        body = await request.read()
-        response = await faults.inflict(step, request, handler, regions.own_address(request))
+        try:
+            body = await request.read()
+            await compressed_body.decode(request, _MAX_BODY_BYTES)
+        except web.RequestPayloadError:
+            handler = endpoints.unreadable
+        except web.HTTPRequestEntityTooLarge as refusal:
+            handler = _answering(refusal)
+        response = await faults.inflict(step, request, handler)
         status = response.status if response is not None else None
     except web.HTTPException as refusal:
         status = refusal.status
@@ -124,7 +131,9 @@ async def _note_call(request: web.Request, handler: Handler) -> web.StreamRespon
         raise
     finally:
         fault = "" if step.does == "pass" else step.word
-        request.app[STATE].received(request.method, request.raw_path, status, body, fault)
+        encoding = compressed_body.encoding(request)
+        path = regions.path_and_query(request)
+        request.app[STATE].received(request.method, path, status, body, fault, encoding)
     return web.Response() if response is None else response
 
 
@@ -135,16 +144,28 @@ async def _check_credentials(request: web.Request, handler: Handler) -> web.Stre
         sent = token.strip().encode(errors="surrogateescape")  # as aiohttp decoded it
         known = hmac.compare_digest(sent, request.app[ACCOUNT].authorization)
         if scheme.lower() != "basic" or not known:
-            return _json({"meta": {"error": "Unauthorized request"}}, 401)
+            return json_body.answer({"meta": {"error": "Unauthorized request"}}, 401)
         if (elsewhere := regions.wrong_host(request)) is not None:
             return elsewhere
     return await handler(request)
 
 
+def _answering(refusal: web.HTTPException) -> Handler:
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        raise refusal
+
+    return answer
+
+
+async def _about_the_sandbox(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        await compressed_body.decode(request, _MAX_BODY_BYTES)
+        return await handler(request)
+    except web.RequestPayloadError:
+        answer = json_body.answer({"error": "the body can't be decoded"}, 400)
+        return endpoints.without_the_rest(request, answer)
+
+
 def _is_ours(request: web.Request) -> bool:
     """Whether a request is about the sandbox itself, and no call to Customer.io."""
     return request.path in ("/", "/sandbox") or request.path.startswith("/sandbox/")
-
-
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")

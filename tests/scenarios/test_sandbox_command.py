@@ -2,71 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import re
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from http.client import RemoteDisconnected
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from connector import errors
 from connector.cli import cli
+from tests.sandbox_process import Sandbox, environment
 
-TOKEN = base64.b64encode(b"my-site:my-key").decode()
-CREDENTIALS = ["--site-id", "my-site", "--api-key", "my-key"]
 ULID = "01E4C4CT6YDC7Y5M7FE1GWWPQJ"
-
-
-class Sandbox:
-    """A real `connector sandbox` on a free port."""
-
-    def __init__(self, *options: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "connector", "sandbox", "--port", "0", *CREDENTIALS, *options],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=_environment(),
-        )
-        assert self._process.stderr is not None
-        self.said: list[str] = []
-        for line in self._process.stderr:
-            self.said.append(line)
-            if "track_url" in line:
-                break
-        found = re.search(r'track_url = "(.+)"', self.said[-1]) if self.said else None
-        assert found is not None, self.said
-        self.url = found[1]
-
-    def call(self, method: str, path: str, sent: object = None) -> tuple[int, Any]:
-        """Status and JSON of the answer; a 0 when the connection was cut. What `curl -u my-site:my-key` would do."""
-        body = None if sent is None else json.dumps(sent).encode()
-        request = urllib.request.Request(self.url + path, body, {"Authorization": f"Basic {TOKEN}"}, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=20) as response:
-                return response.status, json.loads(response.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read()
-        except (RemoteDisconnected, ConnectionResetError):
-            return 0, None
-
-    def get(self, path: str) -> Any:
-        return self.call("GET", path)[1]
-
-    def kill(self) -> None:
-        """kill -9"""
-        self._process.kill()
-        self._process.wait(20)
-        if self._process.stderr is not None:
-            self._process.stderr.close()
 
 
 @pytest.fixture
@@ -89,7 +38,7 @@ def refused(*options: str) -> str:
         capture_output=True,
         text=True,
         timeout=60,
-        env=_environment(),
+        env=environment(),
         check=False,
     )
     assert done.returncode == 2, done.stderr
@@ -165,6 +114,45 @@ def test_region_credentials_and_webhooks_are_as_asked_for(start: Callable[..., S
     assert any("webhooks go to http://127.0.0.1:9/hook" in line for line in sandbox.said)
 
 
+def test_what_webhooks_carry_and_what_a_workspace_allows_are_options(start: Callable[..., Sandbox]) -> None:
+    sandbox = start("--body-content", "--only-ids", "--object-type-type", "--email-updates-by-id")
+    found = sandbox.get("/sandbox/webhooks")
+    assert [found[name] for name in ("body_content", "only_ids", "object_type_type")] == [True] * 3
+    for email in ("a@b.co", "c@d.co"):
+        assert sandbox.call("PUT", "/api/v1/customers/42", {"email": email}) == (200, {})
+    assert sandbox.get("/sandbox/people")[0]["email"] == "c@d.co"
+    plain = start()
+    assert not any(plain.get("/sandbox/webhooks")[name] for name in ("body_content", "only_ids", "object_type_type"))
+    for email in ("a@b.co", "c@d.co"):
+        assert plain.call("PUT", "/api/v1/customers/42", {"email": email}) == (200, {})
+    assert plain.get("/sandbox/people")[0]["email"] == "a@b.co"
+
+
+def test_where_webhooks_go_can_be_said_later_and_they_are_signed_with_the_key_of_the_command(
+    start: Callable[..., Sandbox],
+) -> None:
+    sandbox = start("--signing-key", "k")
+    status, found = sandbox.call("PUT", "/sandbox/webhooks", {"url": "http://127.0.0.1:9/hook"})
+    assert (status, found["url"], found["campaign_event"]) == (200, "http://127.0.0.1:9/hook", None)
+
+
+def ids_of_a_mix(sandbox: Sandbox) -> set[str]:
+    """Of one that waits, because nobody takes it."""
+    status, _ = sandbox.call("POST", "/sandbox/webhooks", {"count": 20, "kinds": ["email_sent"]})
+    assert status == 202
+    while sandbox.get("/sandbox/webhooks")["mixes_under_way"]:
+        pass
+    return {each["event_id"] for each in sandbox.get("/sandbox/webhooks/queue")}
+
+
+def test_a_restarted_sandbox_repeats_no_ids_of_webhooks_unless_it_has_a_seed(start: Callable[..., Sandbox]) -> None:
+    url = ("--webhook-url", "http://127.0.0.1:9/hook")
+    assert not ids_of_a_mix(start(*url)) & ids_of_a_mix(start(*url))
+    seeded = ids_of_a_mix(start(*url, "--seed", "7"))
+    assert len(seeded) == 20
+    assert seeded == ids_of_a_mix(start(*url, "--seed", "7"))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -188,8 +176,3 @@ def test_what_cannot_be_used_is_named(options: list[str], said: str) -> None:
 
 def test_a_script_that_cannot_be_read_exits_2() -> None:
     assert "step 2 of the script, 'cutt'" in refused("--fault", "500, cutt")
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CONNECTOR_")}
-    return {**kept, "NO_COLOR": "1", "COLUMNS": "200"}

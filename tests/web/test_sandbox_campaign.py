@@ -1,82 +1,28 @@
-"""What the sandbox reports of its own accord: changed consent, and the mails of a pretend campaign."""
+"""What the sandbox reports of its own accord: changed consent."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
 import pytest
 
 from connector.sandbox import operations, track_api
-from connector.sandbox.operations import Identifier
+from connector.sandbox.operations import Identifier, Merge
 from connector.sandbox.state import State
-from connector.sandbox.webhooks.clock import Jumping
 from connector.sandbox.webhooks.reporting import Webhooks
 from connector.sandbox.webhooks.webhook_bodies import Setup
-from connector.sandbox.webhooks.webhook_sender import Endpoint
-from tests.receiver import KEY, Receiver, receiving
+from tests.campaign_sandbox import CREDENTIALS, START, Sandbox, campaign_sandbox
 
-START = 1_700_000_000
-CREDENTIALS = {"Authorization": aiohttp.encode_basic_auth("site", "key")}
-ULID = "01E4C4CT6YDC7Y5M7FE1GWWPQJ"
 PREFERENCES = "cio_subscription_preferences"
-
-
-@dataclass
-class Sandbox:
-    """A sandbox that reports to a receiver; calls to its Track API, and what it reported."""
-
-    session: aiohttp.ClientSession
-    url: str
-    state: State
-    webhooks: Webhooks
-    receiver: Receiver
-
-    async def put(self, customer_id: str, **attributes: Any) -> None:
-        url = f"{self.url}/api/v1/customers/{customer_id}"
-        async with self.session.put(url, json=attributes) as response:
-            assert response.status == 200
-
-    async def track(self, customer_id: str, name: str = "signed up", **more: Any) -> None:
-        url = f"{self.url}/api/v1/customers/{customer_id}/events"
-        async with self.session.post(url, json={"name": name, **more}) as response:
-            assert response.status == 200
-
-    async def batch(self, *operations: dict[str, Any]) -> None:
-        people = [{"type": "person", "identifiers": {"id": "42"}, **operation} for operation in operations]
-        async with self.session.post(f"{self.url}/api/v2/batch", json={"batch": people}) as response:
-            assert response.status == 200
-
-    async def reported(self, count: int) -> list[dict[str, Any]]:
-        """All reports so far; waits until there are so many, and sees to it that there aren't more."""
-        await self.put("the last one", unsubscribed=True)
-        async with asyncio.timeout(30):
-            while len(self.receiver.received) < count + 1:
-                await asyncio.sleep(0)
-        bodies = [json.loads(post.body) for post in self.receiver.received]
-        assert bodies[-1]["data"]["customer_id"] == "the last one", bodies
-        assert all(post.is_signed() for post in self.receiver.received)
-        return bodies[:-1]
-
-    async def kinds(self, count: int) -> list[str]:
-        return [f"{each['object_type']}.{each['metric']}" for each in await self.reported(count)]
 
 
 @pytest.fixture
 async def sandbox(request: pytest.FixtureRequest) -> AsyncIterator[Sandbox]:
-    """Its clock jumps; `signed up` starts the campaign. A parameter is how the webhook is set up."""
-    setup = getattr(request, "param", Setup())
-    state = State(lambda: START)
-    async with receiving() as receiver:
-        endpoint = Endpoint(receiver.url, KEY)
-        webhooks = Webhooks(endpoint, clock=Jumping(START), setup=setup, campaign_event="signed up")
-        app = track_api.create_app(state, site_id="site", api_key="key", webhooks=webhooks)
-        async with track_api.serve(app) as running, aiohttp.ClientSession(headers=CREDENTIALS) as session:
-            yield Sandbox(session, running.url, state, webhooks, receiver)
+    """A parameter is how the webhook is set up."""
+    async with campaign_sandbox(getattr(request, "param", Setup())) as sandbox:
+        yield sandbox
 
 
 async def test_an_opt_out_through_the_api_is_reported(sandbox: Sandbox) -> None:
@@ -136,6 +82,35 @@ async def test_another_writers_opt_out_is_reported_too(sandbox: Sandbox) -> None
     assert await sandbox.kinds(1) == ["customer.unsubscribed"]
 
 
+async def test_an_opt_out_in_the_edit_that_renames_the_person_is_reported(sandbox: Sandbox) -> None:
+    await sandbox.put("42", plan="pro")
+    sandbox.state.edit("id", "42", id="43", unsubscribed=True)
+    (report,) = await sandbox.reported(1)
+    assert (report["metric"], report["data"]["customer_id"]) == ("unsubscribed", "43")
+
+
+async def test_what_a_merge_filled_in_is_not_reported_with_the_next_change(sandbox: Sandbox) -> None:
+    await sandbox.put("1", plan="pro")
+    await sandbox.put("2", unsubscribed=True)
+    sandbox.state.apply(Merge(Identifier("id", "1"), Identifier("id", "2")))
+    await sandbox.put("1", plan="team")
+    assert await sandbox.kinds(1) == ["customer.unsubscribed"]
+
+
+async def test_a_change_of_what_a_merge_filled_in_is_reported(sandbox: Sandbox) -> None:
+    await sandbox.put("1", plan="pro")
+    await sandbox.put("2", unsubscribed=True)
+    sandbox.state.apply(Merge(Identifier("id", "1"), Identifier("id", "2")))
+    await sandbox.put("1", unsubscribed=None)
+    assert await sandbox.kinds(2) == ["customer.unsubscribed", "customer.subscribed"]
+
+
+async def test_an_opt_out_found_by_the_identifier_in_the_body_is_compared_with_what_was(sandbox: Sandbox) -> None:
+    await sandbox.put("a@b.co", unsubscribed=True)
+    await sandbox.put("42", email="A@b.co", unsubscribed=True)
+    assert await sandbox.kinds(1) == ["customer.unsubscribed"]
+
+
 async def test_changed_preferences_are_reported_without_saying_which(sandbox: Sandbox) -> None:
     await sandbox.put("42", **{PREFERENCES: {"topics": {"topic_1": True}}})
     await sandbox.put("42", **{PREFERENCES: {"topics": {"topic_1": True}}})
@@ -155,73 +130,6 @@ async def test_with_body_content_all_preferences_come_as_json_in_a_string(sandbo
         {"topics": {"topic_1": True, "topic_2": False}},
         {},
     ]
-
-
-async def test_the_set_event_starts_a_mail_that_is_opened_and_clicked(sandbox: Sandbox) -> None:
-    await sandbox.put("42", email="a@b.co")
-    await sandbox.track("42", id=ULID)
-    async with asyncio.timeout(30):
-        while len(sandbox.receiver.received) < 4:
-            await asyncio.sleep(0)
-    reports = await sandbox.reported(4)
-    assert [(each["object_type"], each["metric"], each["timestamp"] - START) for each in reports] == [
-        ("email", "sent", 0),
-        ("email", "delivered", 2),
-        ("email", "opened", 62),
-        ("email", "clicked", 92),
-    ]
-    assert len({each["data"]["delivery_id"] for each in reports}) == 1
-    assert len({each["event_id"] for each in reports}) == 4
-    assert {each["data"]["trigger_event_id"] for each in reports} == {ULID}
-    assert {each["data"]["recipient"] for each in reports} == {"a@b.co"}
-
-
-async def test_an_event_that_is_ignored_as_repeated_starts_nothing(sandbox: Sandbox) -> None:
-    await sandbox.put("42", email="a@b.co")
-    await sandbox.track("42", id=ULID)
-    await sandbox.track("42", id=ULID)
-    async with asyncio.timeout(30):
-        while len(sandbox.receiver.received) < 4:
-            await asyncio.sleep(0)
-    assert len({each["data"]["delivery_id"] for each in await sandbox.reported(4)}) == 1
-
-
-async def test_other_events_pages_and_old_events_start_nothing(sandbox: Sandbox) -> None:
-    await sandbox.put("42", email="a@b.co")
-    await sandbox.track("42", "Signed up")
-    await sandbox.track("42", type="page")
-    await sandbox.track("42", timestamp=START - 72 * 3600 - 1)
-    assert await sandbox.kinds(0) == []
-
-
-async def test_an_event_of_72_hours_ago_starts_a_mail(sandbox: Sandbox) -> None:
-    await sandbox.put("42", email="a@b.co")
-    await sandbox.track("42", timestamp=START - 72 * 3600)
-    async with asyncio.timeout(30):
-        while len(sandbox.receiver.received) < 4:
-            await asyncio.sleep(0)
-    assert {each["data"]["trigger_event_id"] for each in await sandbox.reported(4)} == {None}
-
-
-async def test_nobody_is_mailed_who_is_unsubscribed_or_has_no_email(sandbox: Sandbox) -> None:
-    await sandbox.put("42", email="a@b.co", unsubscribed=True)
-    await sandbox.track("42")
-    await sandbox.put("43")
-    await sandbox.track("43")
-    assert await sandbox.kinds(1) == ["customer.unsubscribed"]
-
-
-async def test_two_mails_at_once_are_told_apart_by_their_delivery(sandbox: Sandbox) -> None:
-    await sandbox.put("42", email="a@b.co")
-    await sandbox.put("43", email="c@d.co")
-    await asyncio.gather(sandbox.track("42"), sandbox.track("43"))
-    async with asyncio.timeout(30):
-        while len(sandbox.receiver.received) < 8:
-            await asyncio.sleep(0)
-    lives: dict[str, list[str]] = {}
-    for each in await sandbox.reported(8):
-        lives.setdefault(each["data"]["delivery_id"], []).append(each["metric"])
-    assert list(lives.values()) == [["sent", "delivered", "opened", "clicked"]] * 2
 
 
 async def test_without_a_url_nothing_waits_to_be_reported() -> None:

@@ -391,7 +391,7 @@ async def test_faults_are_put_read_and_taken_off_over_http(sandbox: Sandbox) -> 
         ({"script": 500}, "$.script"),
         ({"shares": {"500": "x"}}, "$.shares"),
         ([], "array"),
-        (None, "truncated"),
+        (None, "not valid JSON"),
     ],
 )
 async def test_faults_that_cannot_be_read_are_answered_400(sandbox: Sandbox, sent: object, named: str) -> None:

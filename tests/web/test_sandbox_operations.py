@@ -95,9 +95,9 @@ def test_an_operation_is_the_same_after_it_was_written_as_json(operation: operat
 
 
 def as_many_as_fit(item: dict[str, Any]) -> list[bytes]:
-    """Copies of an item with another number each, in a batch of at most 500,000 bytes."""
+    """Copies of an item with another number each, in a batch of less than 500,000 bytes."""
     head, tail = json.dumps(item, separators=(",", ":")).split('"NUMBER"')
-    copies = (500_000 - len('{"batch":[]}')) // (len(head) + len(tail) + len("'100000',"))
+    copies = (499_999 - len('{"batch":[]}')) // (len(head) + len(tail) + len("'100000',"))
     return [f'{head}"{100_000 + number}"{tail}'.encode() for number in range(copies)]
 
 
@@ -105,6 +105,7 @@ EVENT: dict[str, Any] = {**WHO, "action": "event", "name": "n"}
 MANY: list[dict[str, Any]] = [
     {**WHO, "action": "identify", "identifiers": {"id": "NUMBER"}},
     {**WHO, "action": "identify", "attributes": {"a": "NUMBER"}},
+    {**WHO, "action": "identify", "attributes": {"cio_subscription_preferences.topics.topic_1": "NUMBER"}},
     {**WHO, "action": "delete", "identifiers": {"id": "NUMBER"}},
     {**WHO, "action": "suppress", "identifiers": {"id": "NUMBER"}},
     {**EVENT, "id": "NUMBER"},

@@ -275,3 +275,19 @@ async def test_a_repeated_ulid_stays_ignored_when_its_event_was_anonymous(client
     await client.post("/api/v1/customers/42/events", {"name": "seen", "id": ULID})
     assert client.refusals == ["repeated_event"]
     assert await client.people() == {}
+
+
+async def test_anonymous_activity_over_its_time_is_held_no_longer(client: Client, time: Time) -> None:
+    now = int(time.now)
+    ages = {"young": 0, "old": 20 * DAY, "over": 30 * DAY + 1, "from the future": -(10**9)}
+    for name, age in ages.items():
+        await client.post("/api/v1/events", {"name": name, "anonymous_id": name, "timestamp": now - age})
+    assert len(client.state.anonymous) == 3
+    time.now += 10 * DAY + 1
+    await client.post("/api/v1/events", {"name": "invite", "data": {"recipient": "a@b.co"}})
+    assert len(client.state.anonymous) == 3
+    await client.put("/api/v1/customers/42", {"anonymous_id": "young"})
+    assert (client.names(), len(client.state.anonymous)) == (["young"], 2)
+    time.now += 30 * DAY + 1
+    assert [each["name"] for each in await client.get("/sandbox/activities")] == ["young"]
+    assert len(client.state.anonymous) == 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import io
 import json
+import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -18,7 +20,7 @@ import pytest
 
 from connector.sandbox import operations, track_api
 from connector.sandbox.faults import FAULTS, Wanted
-from connector.sandbox.operations import Delete, Identifier, Track
+from connector.sandbox.operations import Delete, Identifier, ReportDelivery, Track
 from connector.sandbox.state import State
 from connector.sandbox.webhooks import reporting
 from connector.sandbox.webhooks.clock import Jumping
@@ -57,8 +59,10 @@ class Sandbox:
             assert response.status == 200
             return await response.text()
 
-    async def call(self, method: str, path: str, body: bytes) -> int:
+    async def call(self, method: str, path: str, body: bytes, encoding: str | None = None) -> int:
         headers = {"Authorization": aiohttp.encode_basic_auth("site", "key")}
+        if encoding is not None:
+            headers["Content-Encoding"] = encoding
         async with self.session.request(method, self.url + path, data=io.BytesIO(body), headers=headers) as response:
             return response.status
 
@@ -162,6 +166,66 @@ async def test_calls_come_with_the_newest_first_and_with_their_bytes(sandbox: Sa
     assert [(call["status"], call["bytes"]) for call in reversed(calls)] == [(200, 15), (200, 14), (400, 10), (400, 0)]
     read = [base64.b64decode(call["body_base64"]) if "body_base64" in call else call["body"].encode() for call in calls]
     assert read[::-1] == bodies
+
+
+COMPRESSED = gzip.compress(b'{"plan": "pro"}', mtime=0)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", COMPRESSED),
+        ("GZIP", COMPRESSED),
+        ("gzip", gzip.compress(b'{"plan":', mtime=0) + gzip.compress(b'"pro"}', mtime=0)),
+        ("deflate", zlib.compress(b'{"plan": "pro"}')),
+        ("deflate", zlib.compress(b'{"plan": "pro"}', wbits=-15)),
+    ],
+    ids=["gzip", "in capitals", "two members", "zlib", "no header"],
+)
+async def test_a_compressed_call_is_applied_and_its_bytes_are_those_received(
+    sandbox: Sandbox, encoding: str, body: bytes
+) -> None:
+    assert await sandbox.call("PUT", "/api/v1/customers/42", body, encoding) == 200
+    assert (await sandbox.get("/sandbox/people"))[0]["attributes"] == {"plan": "pro"}
+    (call,) = await sandbox.get("/sandbox/calls")
+    assert (call["bytes"], call["encoding"]) == (len(body), encoding)
+    assert base64.b64decode(call["body_base64"]) == body
+
+
+@pytest.mark.parametrize(
+    "body", [b"no gzip", COMPRESSED[:-9], COMPRESSED + b"and more", COMPRESSED[:-1] + b"x"], ids=repr
+)
+async def test_a_call_that_cannot_be_decompressed_is_a_400_and_shown_as_received(sandbox: Sandbox, body: bytes) -> None:
+    assert await sandbox.call("PUT", "/api/v1/customers/42", body, "gzip") == 400
+    (call,) = await sandbox.get("/sandbox/calls")
+    received = base64.b64decode(call["body_base64"]) if "body_base64" in call else call["body"].encode()
+    assert (call["status"], received) == (400, body)
+
+
+async def test_a_call_that_is_too_large_once_decompressed_is_a_413(sandbox: Sandbox) -> None:
+    large = b" " * (16 * 1024 * 1024 - 2) + b"{}"
+    under, over = gzip.compress(large), gzip.compress(b" " + large)
+    assert await sandbox.call("POST", "/api/v2/batch", under, "gzip") == 400
+    assert await sandbox.call("POST", "/api/v2/batch", over, "gzip") == 413
+    assert [call["bytes"] for call in await sandbox.get("/sandbox/calls")] == [len(over), len(under)]
+
+
+async def test_the_page_says_of_a_compressed_body_what_it_is(sandbox: Sandbox) -> None:
+    await sandbox.call("PUT", "/api/v1/customers/42", COMPRESSED, "gzip")
+    assert f"gzip, {len(COMPRESSED)} bytes" in Cells(await sandbox.text("/")).cells
+
+
+async def test_what_devices_reported_of_deliveries_comes_with_the_newest_first(sandbox: Sandbox) -> None:
+    for number in range(3):
+        sandbox.state.apply(ReportDelivery(f"delivery {number}", "opened", {"device_id": "token"}))
+    pages = await sandbox.pages("/sandbox/delivery_reports?limit=2")
+    assert [[each["number"] for each in page] for page in pages] == [[3, 2], [1]]
+    assert pages[1][0] == {
+        "number": 1,
+        "delivery_id": "delivery 0",
+        "metric": "opened",
+        "data": {"device_id": "token"},
+    }
 
 
 async def test_a_page_of_calls_ends_when_their_bodies_are_large(sandbox: Sandbox) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from connector import errors
 from connector.sandbox import operations, read_back
-from connector.sandbox.operations import Delete, Identifier, Identify, Suppress, Track
+from connector.sandbox.operations import Delete, Edit, Identifier, Identify, Suppress, Track
 from connector.sandbox.state import State
 from connector.sandbox.state_file import KeptState, StateFile
 
@@ -159,13 +159,35 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     [
         ("PRAGMA user_version = 99", "another version"),
         ("UPDATE operations SET operation = '{}'", "operation 1 can't be read"),
+        ("UPDATE operations SET operation = ''", "operation 1 can't be read"),
+        ("UPDATE operations SET operation = '[' || operation", "operation 1 can't be read"),
+        ("UPDATE operations SET operation = CAST(x'7BFF7D' AS TEXT)", "UTF-8"),
+        (f"UPDATE operations SET operation = '{'[' * 5000}'", "operation 1 can't be read"),
+        (
+            """UPDATE operations SET operation = replace(operation, '"pro"', '"pro","anonymous_id":["x"]')""",
+            "operation 2 can't be applied",
+        ),
+        ("UPDATE operations SET at = 9e999", "operation 1 can't be applied"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(runs: Runs, change: str, said: str) -> None:
-    runs.start().apply(identify(ANN))
+    state = runs.start()
+    state.apply(identify(ANN))
+    state.apply(Edit(ANN, {"plan": "pro"}))
     runs.stop()
     connection = sqlite3.connect(runs.path, isolation_level=None)
     connection.execute(change)
     connection.close()
     with pytest.raises(errors.Misconfigured, match=said):
+        runs.start()
+
+
+def test_a_damaged_file_is_refused(runs: Runs) -> None:
+    state = runs.start()
+    for _ in range(200):
+        state.apply(event(ANN))
+    runs.stop()
+    whole = runs.path.read_bytes()
+    runs.path.write_bytes(whole[:8192] + b"\x00" * (len(whole) - 8192))
+    with pytest.raises(errors.Misconfigured, match="malformed"):
         runs.start()

@@ -25,6 +25,14 @@ def test_a_mix_is_the_same_for_the_same_seed() -> None:
     assert mixed(count=100, seed=1) != mixed(count=100, seed=2)
 
 
+def test_without_a_seed_no_id_comes_twice() -> None:
+    first, second = mixed(count=200), mixed(count=200)
+    assert len({report.event_id for report in first + second}) == 400
+    deliveries = [json.loads(report.body)["data"].get("delivery_id") for report in first + second]
+    named = [each for each in deliveries if each is not None]
+    assert len(set(named)) == len(named)
+
+
 def test_a_mix_without_kinds_has_them_all_and_everybody() -> None:
     reports = mixed(count=5000)
     of_now = {f"{webhook_kinds.object_type(kind)}.{kind[1]}" for kind in webhook_kinds.KINDS}

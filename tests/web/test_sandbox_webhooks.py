@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import aiohttp
 import pytest
@@ -83,6 +84,52 @@ async def test_a_receiver_that_is_down_is_told_in_words() -> None:
     [answer] = await webhook_sender.send(endpoint, [build(("email", "sent"))])
     assert answer.status is None
     assert "Cannot connect" in answer.error
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://a..b/hook", "a..b"),
+        ("http://" + "a" * 64 + ".example/hook", "Cannot connect"),
+        ("ftp://localhost/hook", "ftp://localhost/hook"),
+        ("http:///hook", "/hook"),
+        ("http://[::1/hook", "[::1"),
+        ("unix:///hook", "unix"),
+        ("http://256.256.256.256/", ""),
+        ("http://localhost:99999/", ""),
+    ],
+)
+async def test_a_url_that_nothing_can_be_sent_to_is_a_try_that_failed(url: str, said: str) -> None:
+    [answer] = await webhook_sender.send(Endpoint(url, KEY), [build(("email", "sent"))])
+    assert not answer.accepted
+    assert answer.error
+    assert said in answer.error
+
+
+@dataclass
+class Unsendable:
+    """A webhook whose body can't be written."""
+
+    error: Exception
+    event_id: str = EVENT_ID
+    kind: str = "email.sent"
+    timestamp: int = TIMESTAMP
+
+    @property
+    def body(self) -> bytes:
+        raise self.error
+
+
+async def test_a_webhook_that_cannot_be_written_is_a_try_that_failed(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    half = UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+    for error in (half, RuntimeError("nobody foresaw this")):
+        [answer] = await webhook_sender.send(Endpoint(receiver.url, KEY), [Unsendable(error)])
+        assert (answer.status, answer.error) == (None, f"{type(error).__name__}: {error}")
+    (record,) = caplog.records
+    assert "email.sent" in record.getMessage()
+    assert record.exc_info
 
 
 async def test_one_attempt_is_made_at_the_time_given(receiver: Receiver) -> None:

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
-import orjson
 from aiohttp import web
 
+from connector.sandbox import json_body
 from connector.sandbox.operations import Operation
 from connector.sandbox.read_back import STATE
 from connector.sandbox.requests import v1_requests, v2_operations
@@ -29,9 +29,14 @@ from connector.sandbox.requests.limits import Problem
 # Draws the order in which the items of a batch are applied; without one, it is that of the batch.
 BATCH_ORDER = web.AppKey("BATCH_ORDER", random.Random)
 
+# On a request that was given this fault: the status, 2xx, under which v2 answers errors of what is fine.
+ERRORS_UNDER = web.RequestKey("ERRORS_UNDER", int)
+
 # Braces are legal in an id; the plain form of a path variable excludes them.
 _CUSTOMER = "/api/v1/customers/{identifier:[^/]+}"
 _SEGMENT = "/api/v1/segments/{segment_id}"
+
+_ASKED_FOR = Problem("", "the sandbox was asked to refuse this operation")
 
 
 def routes() -> list[web.RouteDef]:
@@ -107,38 +112,57 @@ async def _membership(request: web.Request, *, adds: bool) -> web.Response:
 async def _entity(request: web.Request) -> web.Response:
     read = v2_operations.read_entity(await request.read())
     if isinstance(read, list):
-        return _json({"errors": [_error(problem) for problem in read]}, 400)
+        return _refused(read, 400)
+    if ERRORS_UNDER in request:
+        return _refused([_ASKED_FOR], request[ERRORS_UNDER])
     return _apply(request, [read])
 
 
 async def _batch(request: web.Request) -> web.Response:
     read = v2_operations.read_batch(await request.read())
     if isinstance(read, list):
-        return _json({"errors": [_error(problem) for problem in read]}, 400)
+        return _refused(read, 400)
+    if ERRORS_UNDER in request:
+        read = v2_operations.every_other_refused(read, _ASKED_FOR)
     order = request.app.get(BATCH_ORDER)
     if order is not None:
         order.shuffle(read.accepted)
     answer = _apply(request, read.accepted)
     if read.refused:
-        return _json({"errors": [{"batch_index": i, **_error(problem)} for i, problem in read.refused]}, 207)
+        errors = [{"batch_index": index, **_error(problem)} for index, problem in read.refused]
+        return json_body.answer({"errors": errors}, request.get(ERRORS_UNDER, 207))
+    return answer
+
+
+async def unreadable(request: web.Request) -> web.Response:
+    """The answer where the body can't even be decoded, such as a broken gzip."""
+    if request.path.startswith("/api/v2/"):
+        answer = _refused([v2_operations.NOT_JSON], 400)
+    else:
+        answer = _refused_v1([v1_requests.NOT_JSON])
+    return without_the_rest(request, answer)
+
+
+def without_the_rest(request: web.Request, answer: web.Response) -> web.Response:
+    """The answer to a body that broke off: the server doesn't wait for more of it, and no other request follows."""
+    request.content.feed_eof()
+    answer.force_close()
     return answer
 
 
 def _named(request: web.Request, part: int) -> str:
     """One part of the path, decoded once, from the path as sent: `%2F` and `%25` are part of a name."""
-    return unquote(request.raw_path.partition("?")[0].split("/")[part])
+    return unquote(request.rel_url.raw_path.split("/")[part])
 
 
 def _apply_v1(request: web.Request, read: Operation | list[Problem]) -> web.Response:
-    if isinstance(read, list):
-        return _json({"meta": {"error": read[0].v1_text}}, 400)
-    return _apply(request, [read])
+    return _refused_v1(read) if isinstance(read, list) else _apply(request, [read])
 
 
 def _apply_v1_component(request: web.Request, read: Operation | list[Problem]) -> web.Response:
     """Where the reference's component for a 400 is the answer, which has all that is wrong."""
     if isinstance(read, list):
-        return _json({"meta": {"errors": [problem.v1_text for problem in read]}}, 400)
+        return json_body.answer({"meta": {"errors": [problem.v1_text for problem in read]}}, 400)
     return _apply(request, [read])
 
 
@@ -146,12 +170,16 @@ def _apply(request: web.Request, accepted: Sequence[Operation]) -> web.Response:
     state = request.app[STATE]
     for operation in accepted:
         state.apply(operation)
-    return _json({})
+    return json_body.answer({})
+
+
+def _refused(problems: Sequence[Problem], status: int) -> web.Response:
+    return json_body.answer({"errors": [_error(problem) for problem in problems]}, status)
+
+
+def _refused_v1(problems: Sequence[Problem]) -> web.Response:
+    return json_body.answer({"meta": {"error": problems[0].v1_text}}, 400)
 
 
 def _error(problem: Problem) -> dict[str, Any]:
     return {"reason": problem.reason, "field": problem.field, "message": problem.message}
-
-
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")

@@ -21,8 +21,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import orjson
 from aiohttp import web
+
+from connector.sandbox import json_body
 
 Region = Literal["us", "eu"]
 
@@ -60,11 +61,22 @@ def wrong_host(request: web.Request) -> web.Response | None:
     if asked == account.region or request.path in ON_EITHER_HOST:
         return None
     if account.region == "us":
-        return _json({"meta": {"error": "Unauthorized request"}}, 401)
-    return web.Response(status=301, headers={"Location": own_address(request) + request.raw_path})
+        return json_body.answer({"meta": {"error": "Unauthorized request"}}, 401)
+    return redirect(request)
 
 
-def own_address(request: web.Request) -> str:
+def redirect(request: web.Request) -> web.Response:
+    """As to the other region's host, but to where the request arrived: a redirect leads nowhere off the machine."""
+    return web.Response(status=301, headers={"Location": _own_address(request) + path_and_query(request)})
+
+
+def path_and_query(request: web.Request) -> str:
+    """As sent, and without the scheme and host of a target in absolute form (RFC 9112, 3.2.2)."""
+    sent = request.raw_path
+    return sent if sent.startswith("/") else str(request.rel_url)
+
+
+def _own_address(request: web.Request) -> str:
     """Where the request really arrived: redirects lead there, since nothing sent to a sandbox may leave the machine."""
     name = request.transport.get_extra_info("sockname") if request.transport else None
     host, port = name[:2] if isinstance(name, tuple) else ("127.0.0.1", 80)
@@ -72,7 +84,7 @@ def own_address(request: web.Request) -> str:
 
 
 async def _auth(_request: web.Request) -> web.Response:
-    return _json({"meta": {"message": "nice credentials."}})
+    return json_body.answer({"meta": {"message": "nice credentials."}})
 
 
 async def _region(request: web.Request) -> web.Response:
@@ -82,8 +94,4 @@ async def _region(request: web.Request) -> web.Response:
         "region": account.region,
         "environment_id": account.environment_id,
     }
-    return _json(answer)
-
-
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+    return json_body.answer(answer)

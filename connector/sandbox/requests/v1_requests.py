@@ -17,9 +17,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import orjson
-
-from connector.sandbox import operations
+from connector.sandbox import json_body, operations
 from connector.sandbox.operations import (
     AddDevice,
     Delete,
@@ -38,6 +36,8 @@ from connector.sandbox.requests import limits, request_parts
 from connector.sandbox.requests.limits import Problem
 from connector.sandbox.requests.request_parts import problems_of
 
+NOT_JSON = Problem("body", "is not valid JSON", v1="malformed JSON in the request body")
+
 _SEGMENT_KINDS: tuple[Kind, ...] = ("id", "email", "cio_id")
 _EMAIL_SHAPE = re.compile(r"[^@\s]+@[^@\s]+")
 
@@ -51,8 +51,7 @@ def identify(path_value: str, body: bytes) -> Identify | list[Problem]:
     timestamp = operations.unix_seconds(sent.pop("_timestamp", None))
     relate = _relationships(who, sent.pop("cio_relationships", None))
     problems = limits.person_id(sent["id"]) if "id" in sent else []
-    problems += limits.email(sent.get("email"), "email")
-    problems += limits.anonymous_id(sent.get("anonymous_id"), "anonymous_id")
+    problems += limits.texts(sent, "email", "anonymous_id")
     problems += limits.attributes(sent)
     if problems or isinstance(relate, list):
         return [*problems, *problems_of(relate)]
@@ -97,9 +96,7 @@ def membership(segment_id: str, id_type: str, body: bytes, *, adds: bool) -> Mem
     sent = _object(body)
     if isinstance(sent, list):
         return sent
-    problems = limits.segment_ids(sent.get("ids"))
-    if not (segment_id.isascii() and segment_id.isdigit()):
-        problems.append(Problem("segment_id", "must be an integer"))
+    problems = limits.segment_ids(sent.get("ids")) + limits.segment_id(segment_id)
     kind = next((kind for kind in _SEGMENT_KINDS if kind == id_type), None)
     if kind is None:
         problems.append(Problem("id_type", f"must be one of {', '.join(_SEGMENT_KINDS)}"))
@@ -168,9 +165,9 @@ def _relationships(who: Identifier, sent: object) -> Relate | list[Problem] | No
 
 def _object(body: bytes) -> dict[str, Any] | list[Problem]:
     try:
-        sent = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return [Problem("body", "is not valid JSON", v1="malformed JSON in the request body")]
+        sent = json_body.read(body)
+    except json_body.Malformed:
+        return [NOT_JSON]
     if isinstance(sent, dict):
         return sent
     return [Problem("body", "must be an object", v1="the request body must be a JSON object")]

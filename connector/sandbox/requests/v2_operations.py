@@ -21,9 +21,8 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import orjson
 
-from connector.sandbox import operations
+from connector.sandbox import json_body, operations
 from connector.sandbox.operations import (
     ActivityType,
     AddDevice,
@@ -45,6 +44,8 @@ from connector.sandbox.requests import limits, request_parts
 from connector.sandbox.requests.limits import Problem
 from connector.sandbox.requests.request_parts import problems_of
 
+NOT_JSON = Problem("body", "request body is not valid JSON")
+
 
 class Batch(msgspec.Struct, frozen=True):
     """A batch as read: `accepted` in the order sent, `refused` with the index of the item."""
@@ -60,7 +61,6 @@ class _Envelope(msgspec.Struct):
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _PERSON_KINDS: tuple[Kind, ...] = ("id", "email", "phone", "cio_id")
 _METRICS = ("opened", "converted", "delivered")
-_NOT_JSON = Problem("body", "request body is not valid JSON")
 
 
 def read_batch(body: bytes) -> Batch | list[Problem]:
@@ -68,17 +68,17 @@ def read_batch(body: bytes) -> Batch | list[Problem]:
     if too_large := limits.batch(len(body)):
         return too_large
     try:
-        items = _ENVELOPE.decode(body).batch
+        items = json_body.split(body, _ENVELOPE).batch
     except msgspec.ValidationError:
         return [Problem("batch", "batch must be an array of operations", "required")]
-    except msgspec.DecodeError:
-        return [_NOT_JSON]
+    except json_body.Malformed:
+        return [NOT_JSON]
     result = Batch([], [])
-    for index, item in enumerate(items):
+    for index, item in enumerate(map(bytes, items)):
         try:
-            operation = _read(bytes(item))
-        except orjson.JSONDecodeError:
-            return [_NOT_JSON]
+            operation = limits.item(len(item)) or _read(item)
+        except json_body.Malformed:
+            return [NOT_JSON]
         if isinstance(operation, list):
             result.refused.extend((index, problem) for problem in operation)
         else:
@@ -88,15 +88,28 @@ def read_batch(body: bytes) -> Batch | list[Problem]:
 
 def read_entity(body: bytes) -> Operation | list[Problem]:
     try:
-        return _read(body)
-    except orjson.JSONDecodeError:
-        return [_NOT_JSON]
+        return limits.entity(len(body)) or _read(body)
+    except json_body.Malformed:
+        return [NOT_JSON]
+
+
+def every_other_refused(read: Batch, problem: Problem) -> Batch:
+    """The batch with its first, third, fifth item and so on refused for this, and those that were refused anyway."""
+    bad = {index for index, _ in read.refused}
+    good = (index for index in range(len(bad) + len(read.accepted)) if index not in bad)
+    result = Batch([], list(read.refused))
+    for index, operation in zip(good, read.accepted, strict=True):
+        if index % 2:
+            result.accepted.append(operation)
+        else:
+            result.refused.append((index, problem))
+    result.refused.sort(key=lambda each: each[0])
+    return result
 
 
 def _read(body: bytes) -> Operation | list[Problem]:
-    if too_large := limits.operation(len(body)):
-        return too_large
-    sent = orjson.loads(body)
+    """Raises json_body.Malformed."""
+    sent = json_body.read(body)
     if not isinstance(sent, dict):
         return [Problem("", "operation must be an object")]
     kind = sent.get("type")
@@ -122,8 +135,7 @@ def _identify(sent: dict[str, Any]) -> Identify | list[Problem]:
     attributes.pop("_timestamp", None)
     problems = problems_of(who)
     problems += limits.person_id(attributes["id"], "attributes.id") if "id" in attributes else []
-    problems += limits.email(attributes.get("email"), "attributes.email")
-    problems += limits.anonymous_id(attributes.get("anonymous_id"), "attributes.anonymous_id")
+    problems += limits.texts(attributes, "email", "phone", "anonymous_id", field="attributes.")
     problems += limits.attributes(attributes)
     if isinstance(who, list):
         return problems
@@ -132,7 +144,9 @@ def _identify(sent: dict[str, Any]) -> Identify | list[Problem]:
     if problems or isinstance(relate, list):
         return [*problems, *problems_of(relate)]
     timestamp = operations.unix_seconds(sent.get("timestamp"))
-    return operations.identify(who, attributes, update_only=update_only, timestamp=timestamp, relate=relate)
+    return operations.identify(
+        who, attributes, update_only=update_only, timestamp=timestamp, relate=relate, phone_identifies=True
+    )
 
 
 def _about(made: Callable[[Identifier], Operation]) -> Callable[[dict[str, Any]], Operation | list[Problem]]:

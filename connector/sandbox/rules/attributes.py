@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from typing import Any
 
-_PREFERENCES = "cio_subscription_preferences"
-_DOTTED = f"{_PREFERENCES}."
+PREFERENCES = "cio_subscription_preferences"
+
+_DOTTED = f"{PREFERENCES}."
 
 
 def merged(current: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
@@ -28,23 +29,33 @@ def merged(current: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
 
 
 def merged_of_person(current: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
-    """With the dotted names of preferences."""
+    """With the dotted names of preferences, which apply after all others."""
     dotted = [name for name in sent if name.startswith(_DOTTED)]
     if not dotted:
         return merged(current, sent)
     result = merged(current, {name: value for name, value in sent.items() if not name.startswith(_DOTTED)})
+    tree = _copied(result.get(PREFERENCES))  # once for all names, else each would pay for those before it
+    tree = tree if isinstance(tree, dict) else {}
     for name in dotted:
-        result[_PREFERENCES] = _with_entry(result.get(_PREFERENCES), name.split(".")[1:], sent[name])
+        _set_entry(tree, name.split(".")[1:], sent[name])
+    result[PREFERENCES] = tree
     return result
 
 
-def _with_entry(tree: object, path: list[str], value: object) -> dict[str, Any]:
-    copy = dict(tree) if isinstance(tree, dict) else {}
-    head, *rest = path
-    if rest:
-        copy[head] = _with_entry(copy.get(head), rest, value)
-    elif value is None or value == "":
-        copy.pop(head, None)
+def _set_entry(tree: dict[str, Any], path: list[str], value: object) -> None:
+    """Changes `tree`; what is no object on the way is replaced by one."""
+    *way, last = path
+    for name in way:
+        inner = tree.get(name)
+        if not isinstance(inner, dict):
+            inner = tree[name] = {}
+        tree = inner
+    if value is None or value == "":
+        tree.pop(last, None)
     else:
-        copy[head] = value
-    return copy
+        tree[last] = _copied(value)
+
+
+def _copied(value: object) -> object:
+    """Its objects are new ones, for they can be changed entry by entry; nothing changes a list."""
+    return {name: _copied(inner) for name, inner in value.items()} if isinstance(value, dict) else value

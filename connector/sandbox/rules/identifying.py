@@ -12,17 +12,21 @@ Stricter readings of what is unverified:
 - An identify older than the person's last change, ours or another writer's (reported by users, not in the
   documents) changes nothing. Whole seconds; equal ones apply. Without a timestamp the time of receipt
   counts; a bare person, made by an event, has no change yet.
-- An identify that would leave the person with more than 300 attributes, identifiers not counted, changes
-  nothing.
+- An identify that would leave the person with more than 300 attributes, identifiers not counted, or with
+  preferences that dotted names make larger than one value can be, changes nothing.
+- Phones are turned on as identifiers, since v2 takes one in `identifiers`. So a `phone` among the attributes of
+  v2 (or of another writer's edit) is one too: nobody else's, E.164, set once. v1 has no phones: there it is an
+  attribute like any other, and goes when v2 makes it an identifier.
 - A deleted person's anonymous_id is free again: the reference lets anybody be re-created.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from connector.sandbox import operations
 from connector.sandbox.operations import Edit, Identifier, Identify, Kind
-from connector.sandbox.requests import limits
-from connector.sandbox.rules import attributes, relating
+from connector.sandbox.rules import attributes, capacity, relating
 from connector.sandbox.rules.people import Person
 from connector.sandbox.rules.workspace import Refusal, Workspace
 
@@ -38,8 +42,10 @@ def identify(workspace: Workspace, operation: Identify) -> None:
         workspace.refuse("older_timestamp", "identify", operation.who, detail)
         return
     after = attributes.merged_of_person(person.attributes if person else {}, operation.attributes)
-    if len(after) > limits.ATTRIBUTES:
-        workspace.refuse("too_many_attributes", "identify", operation.who)
+    if operation.sets.get("phone"):
+        after.pop("phone", None)
+    if too_much := _too_much(after):
+        workspace.refuse(too_much, "identify", operation.who)
         return
     identifiers = _identifiers(person, operation)
     what = "updated" if person else "created"
@@ -64,7 +70,18 @@ def edit(workspace: Workspace, operation: Edit) -> None:
     after_last = 0 if person.changed_at is None else person.changed_at + 1
     stamp = max(workspace.seconds(), after_last) if operation.timestamp is None else operation.timestamp
     who = Identifier("cio_id", person.cio_id)
-    identify(workspace, operations.identify(who, operation.attributes, update_only=True, timestamp=stamp))
+    changed = operations.identify(who, operation.attributes, update_only=True, timestamp=stamp, phone_identifies=True)
+    identify(workspace, changed)
+
+
+def _too_much(after: dict[str, Any]) -> Refusal | None:
+    """What a person's attributes would be too much of, all in all."""
+    if len(after) > capacity.ATTRIBUTES:
+        return "too_many_attributes"
+    # All other values replace what was there, so their request has been measured; this one grows entry by entry.
+    if capacity.size(after.get(attributes.PREFERENCES)) > capacity.ATTRIBUTE_VALUE_BYTES:
+        return "too_large"
+    return None
 
 
 def _adopt(workspace: Workspace, person: Person, anonymous_id: str) -> None:

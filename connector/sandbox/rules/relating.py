@@ -24,8 +24,7 @@ from connector.sandbox.operations import (
     Relate,
     Relationship,
 )
-from connector.sandbox.requests import limits
-from connector.sandbox.rules import attributes
+from connector.sandbox.rules import attributes, capacity
 from connector.sandbox.rules.objects import CustomObject
 from connector.sandbox.rules.people import Person
 from connector.sandbox.rules.workspace import Workspace
@@ -110,9 +109,9 @@ def _reach(workspace: Workspace, name: ObjectName, what: str, *, create: bool = 
 
 
 def _fits(workspace: Workspace, after: dict[str, Any], what: str) -> bool:
-    if len(after) > limits.ATTRIBUTES:
+    if len(after) > capacity.ATTRIBUTES:
         workspace.refuse("too_many_attributes", what, None)
-    elif limits.size(after) > limits.OBJECT_BYTES:
+    elif capacity.size(after) > capacity.OBJECT_BYTES:
         workspace.refuse("too_large", what, None)
     else:
         return True

@@ -14,8 +14,7 @@ Stricter readings of what is unverified:
 from __future__ import annotations
 
 from connector.sandbox.operations import Delete, Merge, Suppress, Unsuppress
-from connector.sandbox.requests import limits
-from connector.sandbox.rules import anonymous
+from connector.sandbox.rules import anonymous, capacity
 from connector.sandbox.rules.people import Person
 from connector.sandbox.rules.workspace import Workspace
 
@@ -77,7 +76,7 @@ def merge(workspace: Workspace, operation: Merge) -> None:
 
 
 def _filled(primary: dict[str, object], secondary: dict[str, object]) -> dict[str, object]:
-    unset = [name for name in secondary if name not in primary][: limits.ATTRIBUTES - len(primary)]
+    unset = [name for name in secondary if name not in primary][: capacity.ATTRIBUTES - len(primary)]
     return {**primary, **{name: secondary[name] for name in unset}}
 
 

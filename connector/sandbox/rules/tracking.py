@@ -41,7 +41,7 @@ def track(workspace: Workspace, operation: Track) -> None:
         workspace.seen_ulids.add(ulid)
     activity = _activity(workspace, operation)
     if person is None:
-        workspace.anonymous.add(activity)
+        workspace.anonymous.add(activity, workspace.seconds())
     else:
         person.activities.append(activity)
     workspace.applied[activity.type] += 1

@@ -43,7 +43,7 @@ Refusal = Literal[
     "not_suppressed",
     "older_timestamp",
     "too_many_attributes",
-    "too_large",  # an object or a relationship over 100 KB
+    "too_large",  # an object or a relationship over 100 KB, preferences over 1000 bytes
     "repeated_event",
 ]
 

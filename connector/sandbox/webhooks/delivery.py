@@ -17,13 +17,14 @@ Stricter readings of what is unverified, and the choices where nothing is said:
 - Each try carries its own time and signature. A 410 is a failure like others.
 - One at a time over the whole webhook, so the receiver's answering time bounds the rate.
 
-The queue is in memory and has no limit.
+The queue is in memory and has no limit. Of those that are over it knows the last 1,000.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from typing import Any, Literal
 import aiohttp
 
 from connector.sandbox.webhooks import webhook_sender
+from connector.sandbox.webhooks.acknowledged import Acknowledged
 from connector.sandbox.webhooks.clock import Clock
 from connector.sandbox.webhooks.webhook_sender import Answer, Endpoint, Report
 
@@ -47,8 +49,12 @@ Outcome = Literal["waiting", "delivered", "given_up"]
 
 @dataclass(slots=True)
 class Delivering:
-    """One webhook on its way; `answers` has a status, or the error in words, for each try. Times: unix seconds."""
+    """One webhook on its way; `answers` has a status, or the error in words, for each try. Times: unix seconds.
 
+    `number` counts all that were ever enqueued here.
+    """
+
+    number: int
     report: Report
     enqueued_at: float
     outcome: Outcome = "waiting"
@@ -84,11 +90,18 @@ class Delivery:
     """The queue of one endpoint. `run` empties it for as long as it runs; `endpoint` may be changed meanwhile."""
 
     def __init__(
-        self, endpoint: Endpoint, clock: Clock, *, timeout_seconds: float = webhook_sender.TIMEOUT_SECONDS
+        self,
+        endpoint: Endpoint,
+        clock: Clock,
+        *,
+        timeout_seconds: float = webhook_sender.TIMEOUT_SECONDS,
+        acknowledged: Acknowledged | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._clock = clock
         self._timeout_seconds = timeout_seconds
+        self._acknowledged = acknowledged or Acknowledged()
+        self._enqueued = 0
         self._queue: deque[Delivering] = deque()
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
@@ -97,7 +110,8 @@ class Delivery:
         self._delivered = self._failed_tries = self._given_up = 0
 
     def enqueue(self, report: Report) -> None:
-        self._queue.append(Delivering(report, self._clock.now()))
+        self._enqueued += 1
+        self._queue.append(Delivering(self._enqueued, report, self._clock.now()))
         self._filled.set()
         self._empty.clear()
 
@@ -128,6 +142,7 @@ class Delivery:
             head.answers.append(answer.error if answer.status is None else answer.status)
             if answer.accepted:
                 self._delivered += 1
+                self._acknowledged.add(head.report, self._clock.now())
                 return "delivered"
             self._failed_tries += 1
             now = self._clock.now()
@@ -161,20 +176,30 @@ class Delivery:
             "given_up": self._given_up,
         }
 
-    def recent(self) -> list[dict[str, Any]]:
-        """The last ones that were tried, newest first; before them the head if it has failed already."""
+    def waiting(self, after: int | None = None) -> Iterator[Delivering]:
+        """What isn't delivered, the head first; `after`: only those with a higher number."""
+        passed = 0 if after is None or not self._queue else max(after + 1 - self._queue[0].number, 0)
+        return islice(self._queue, passed, None)
+
+    def recent(self, before: int | None = None) -> Iterator[Delivering]:
+        """The last ones that were tried, newest first; before them the head if it has failed already. `before`: only
+        those with a lower number."""
         head = [each for each in islice(self._queue, 1) if each.answers]
-        return [_shown(each) for each in (*head, *reversed(self._ended))]
+        return (each for each in (*head, *reversed(self._ended)) if before is None or each.number < before)
 
 
-def _shown(each: Delivering) -> dict[str, Any]:
+def shown(each: Delivering) -> dict[str, Any]:
+    """As JSON."""
     return {
+        "number": each.number,
         "event_id": each.report.event_id,
         "kind": each.report.kind,
+        "timestamp": each.report.timestamp,
         "outcome": each.outcome,
         "tries": len(each.answers),
         "answers": each.answers,
         "enqueued_at": each.enqueued_at,
         "first_try_at": each.first_try_at,
+        "next_try_at": each.next_try_at,
         "ended_at": each.ended_at,
     }

@@ -1,4 +1,4 @@
-"""Webhooks in volume: so many, of a mix of kinds, about given people; the same ones for the same seed. Pure.
+"""Webhooks in volume: so many, of a mix of kinds, about given people; the same ones for the same seed.
 
     Mix -> reports: pick a kind, a person, an origin, flags -> one webhook -> repeat some, shuffle -> Report, Report, …
 
@@ -41,7 +41,11 @@ _ADDRESSES: tuple[Address, ...] = ("bare", "named", "null")
 class Mix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`count` doesn't count the repeats, which are `duplicates` of it, a share. `kinds` may have weights.
 
-    `people` are ids; None: everyone. Without `per_second` they come as fast as they can be made.
+    `people` are ids; None: everyone. Without `per_second` they come as fast as they can be made. Without a `seed`
+    no id comes twice, however many mixes there are.
+
+    With `connections` they don't wait in the vendor's order: so many are on their way at once (`load`), and one that
+    isn't accepted is sent again after `retry_seconds`.
     """
 
     count: Annotated[int, Meta(ge=1, le=MOST)]
@@ -50,7 +54,9 @@ class Mix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     per_second: Annotated[float, Meta(ge=0.001, le=1_000_000)] | None = None
     duplicates: Annotated[float, Meta(ge=0, le=1)] = 0.0
     shuffled: bool = False
-    seed: int = 0
+    seed: int | None = None
+    connections: Annotated[int, Meta(ge=1, le=256)] | None = None
+    retry_seconds: Annotated[float, Meta(ge=0.01, le=3600)] = 1.0
 
     @property
     def weights(self) -> dict[str, float]:
@@ -67,7 +73,7 @@ class Mix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def reports(mix: Mix, people: Sequence[Recipient], setup: Setup, started: float) -> Iterator[Report]:
     """The whole mix. Each webhook's time is that of its turn, from `started` (unix seconds) on; those that are
     shuffled happened so much earlier that none comes before its time."""
-    rng = random.Random(mix.seed)  # noqa: S311 - repeatable, no secret
+    rng = random.Random(mix.seed)  # noqa: S311 - repeatable where that is asked for, no secret
     weights = mix.weights
     names, up_to = list(weights), list(accumulate(weights.values()))
     apart = 1 / mix.per_second if mix.per_second else 0.0

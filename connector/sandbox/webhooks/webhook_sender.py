@@ -10,6 +10,7 @@ from the Answer.
 Stricter readings of what is unverified:
 - Each try is signed with its own time, so a repeat carries another signature over the same body.
 - A redirect isn't followed, and isn't an acceptance.
+- A try that can't even be made (a host that is none, a body that can't be written) is a try that failed.
 - The four seconds are for the whole exchange, the answer's body included, and always real ones.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,15 +29,21 @@ import aiohttp
 TIMEOUT_SECONDS = 4.0
 TIMEOUT = "timeout"
 
+_LOG = logging.getLogger(__name__)
+
 
 class Report(Protocol):
-    """A webhook in whichever format: `kind` is its name, `body` the same bytes each time."""
+    """A webhook in whichever format: `kind` is its name, `timestamp` (unix seconds) that of what it reports, `body` the
+    same bytes each time."""
 
     @property
     def event_id(self) -> str: ...
 
     @property
     def kind(self) -> str: ...
+
+    @property
+    def timestamp(self) -> int: ...
 
     @property
     def body(self) -> bytes: ...
@@ -51,7 +59,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one POST: a status, or, without one, `error`: TIMEOUT, or what was wrong with the connection."""
+    """What came of one POST: a status, or, without one, `error`: TIMEOUT, or what was wrong in words."""
 
     event_id: str
     status: int | None
@@ -86,21 +94,29 @@ async def send(
         return [await attempt(session, endpoint, webhook, int(now())) for webhook in webhooks]
 
 
-def session_of(timeout_seconds: float = TIMEOUT_SECONDS) -> aiohttp.ClientSession:
+def session_of(timeout_seconds: float = TIMEOUT_SECONDS, connections: int = 1) -> aiohttp.ClientSession:
     """A session for `attempt`: with the time limit, and without a memory for cookies."""
     timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-    return aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
+    connector = aiohttp.TCPConnector(limit=connections)
+    return aiohttp.ClientSession(timeout=timeout, connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
 async def attempt(session: aiohttp.ClientSession, endpoint: Endpoint, webhook: Report, timestamp: int) -> Answer:
-    """One POST, `timestamp` (unix seconds) in its signature. The time limit is the session's."""
-    body = webhook.body
-    signed = headers(endpoint.signing_key, timestamp, body)
+    """One POST, `timestamp` (unix seconds) in its signature. The time limit is the session's. Raises nothing."""
     try:
+        body = webhook.body
+        signed = headers(endpoint.signing_key, timestamp, body)
         async with session.post(endpoint.url, data=body, headers=signed, allow_redirects=False) as response:
             await response.read()
             return Answer(webhook.event_id, response.status)
     except TimeoutError:
         return Answer(webhook.event_id, None, TIMEOUT)
-    except aiohttp.ClientError as error:
-        return Answer(webhook.event_id, None, str(error) or type(error).__name__)
+    except (aiohttp.ClientError, OSError, ValueError) as error:  # a UnicodeError is a ValueError
+        return Answer(webhook.event_id, None, _words(error))
+    except Exception as error:  # noqa: BLE001 - nobody foresaw it, and what is behind this webhook must not wait for good
+        _LOG.exception("a webhook of kind %s could not be sent", webhook.kind)
+        return Answer(webhook.event_id, None, _words(error))
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

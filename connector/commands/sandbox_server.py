@@ -117,7 +117,8 @@ def command(
         seed=seed,
         faults=wanted,
     )
-    app.run(serve(options, Console(stderr=True, highlight=False, soft_wrap=True)))
+    # What was asked for is said as it is: nothing in a path or a URL is markup.
+    app.run(serve(options, Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)))
 
 
 async def serve(options: Options, console: Console) -> None:
@@ -216,6 +217,4 @@ def _introduce(options: Options, kept: State, url: str, console: Console) -> Non
         f'  [customerio]\n  site_id = "{options.site_id}"\n  api_key = "env:…"  # {options.api_key}\n'
         f'  region = "{options.region}"\n  track_url = "{url}"',
         style="dim",
-        markup=False,
-        highlight=False,
     )

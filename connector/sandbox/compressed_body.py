@@ -25,8 +25,9 @@ class TooLarge(ValueError):
 
 
 def encoding(request: web.Request) -> str:
-    """As sent, empty for a body that came as it is."""
-    return request.headers.get("Content-Encoding", "")
+    """As sent, empty for a body that came as it is; what is no text in it is shown as such."""
+    sent = request.headers.get("Content-Encoding", "")
+    return sent.encode(errors="surrogateescape").decode(errors="replace")  # aiohttp keeps such bytes as halves of pairs
 
 
 async def decode(request: web.Request, most: int) -> None:

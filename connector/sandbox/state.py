@@ -129,9 +129,13 @@ class State(Workspace):
     def received(
         self, method: str, path: str, status: int | None, body: bytes, fault: str = "", encoding: str = ""
     ) -> None:
-        """Notes a call and its answer; the oldest are let go when the bodies take too much memory."""
+        """Notes a call and its answer; the oldest are let go when they take too much memory."""
         self.calls_received += 1
         self.calls.append(Call(self.calls_received, self.clock(), method, path, status, body, fault, encoding))
-        self._call_bytes += len(body) + _CALL_OVERHEAD
+        self._call_bytes += _held(self.calls[-1])
         while self._call_bytes > _CALL_BYTES_KEPT:
-            self._call_bytes -= len(self.calls.popleft().body) + _CALL_OVERHEAD
+            self._call_bytes -= _held(self.calls.popleft())
+
+
+def _held(call: Call) -> int:
+    return len(call.body) + len(call.path) + len(call.encoding) + _CALL_OVERHEAD

@@ -51,7 +51,7 @@ class Running:
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://{self.host}:{self.port}"
+        return regions.address(self.scheme, self.host, self.port)
 
 
 def create_app(
@@ -121,6 +121,8 @@ async def _note_call(request: web.Request, handler: Handler) -> web.StreamRespon
             handler = endpoints.unreadable
         except web.HTTPRequestEntityTooLarge as refusal:
             handler = _answering(refusal)
+        except ConnectionError:
+            return web.Response()  # to nobody: its sender has gone, without having said all
         response = await faults.inflict(step, request, handler)
         status = response.status if response is not None else None
     except web.HTTPException as refusal:

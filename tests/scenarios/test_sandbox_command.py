@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import ssl
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from connector import errors
 from connector.cli import cli
+from tests.receiver import receiving
 from tests.sandbox_process import Sandbox, environment
 
 ULID = "01E4C4CT6YDC7Y5M7FE1GWWPQJ"
@@ -68,6 +73,12 @@ def test_a_killed_sandbox_goes_on_with_its_file(start: Callable[..., Sandbox], t
     assert again.call("PUT", "/api/v1/customers/43", {"plan": "pro"}) == (200, {})
     assert [entry["reason"] for entry in again.get("/sandbox/log")][:2] == ["suppressed", "repeated_event"]
     assert len(again.get("/sandbox/people")) == len(again.get("/sandbox/activities")) == 1
+
+
+def test_names_are_said_as_they_are(start: Callable[..., Sandbox], tmp_path: Path) -> None:
+    file = tmp_path / "[b" / "[" / "b] :smile:.db"
+    file.parent.mkdir(parents=True)
+    assert f"state in {file}: 0 people, 0 activities\n" in start("--state", str(file)).said
 
 
 def test_without_a_file_nothing_is_kept(start: Callable[..., Sandbox]) -> None:
@@ -128,12 +139,17 @@ def test_what_webhooks_carry_and_what_a_workspace_allows_are_options(start: Call
     assert plain.get("/sandbox/people")[0]["email"] == "a@b.co"
 
 
-def test_where_webhooks_go_can_be_said_later_and_they_are_signed_with_the_key_of_the_command(
+async def test_where_webhooks_go_can_be_said_later_and_they_are_signed_with_the_key_of_the_command(
     start: Callable[..., Sandbox],
 ) -> None:
-    sandbox = start("--signing-key", "k")
-    status, found = sandbox.call("PUT", "/sandbox/webhooks", {"url": "http://127.0.0.1:9/hook"})
-    assert (status, found["url"], found["campaign_event"]) == (200, "http://127.0.0.1:9/hook", None)
+    sandbox = await asyncio.to_thread(start, "--signing-key", "k")
+    async with receiving() as receiver:
+        status, found = await asyncio.to_thread(sandbox.call, "PUT", "/sandbox/webhooks", {"url": receiver.url})
+        assert (status, found["url"], found["campaign_event"]) == (200, receiver.url, None)
+        await asyncio.to_thread(sandbox.call, "PUT", "/api/v1/customers/42", {"unsubscribed": True})
+        while not receiver.received:
+            await asyncio.sleep(0.01)
+    assert [post.is_signed("k") for post in receiver.received] == [True]
 
 
 def ids_of_a_mix(sandbox: Sandbox) -> set[str]:
@@ -151,6 +167,44 @@ def test_a_restarted_sandbox_repeats_no_ids_of_webhooks_unless_it_has_a_seed(sta
     seeded = ids_of_a_mix(start(*url, "--seed", "7"))
     assert len(seeded) == 20
     assert seeded == ids_of_a_mix(start(*url, "--seed", "7"))
+
+
+def applied(sandbox: Sandbox) -> list[str]:
+    """The items of a batch of twenty events, in the order applied."""
+    event = {"type": "person", "action": "event", "identifiers": {"id": "42"}}
+    batch = {"batch": [{**event, "name": str(number)} for number in range(20)]}
+    assert sandbox.call("POST", "/api/v2/batch", batch) == (200, {})
+    return [each["name"] for each in reversed(sandbox.get("/sandbox/activities"))]
+
+
+def test_the_items_of_a_batch_are_applied_in_order_unless_there_is_a_seed(start: Callable[..., Sandbox]) -> None:
+    in_order = [str(number) for number in range(20)]
+    assert applied(start()) == in_order
+    drawn = applied(start("--seed", "7"))
+    assert drawn != in_order
+    assert sorted(drawn, key=int) == in_order
+
+
+async def test_the_set_event_starts_a_mail_whose_minutes_are_over_soon(start: Callable[..., Sandbox]) -> None:
+    async with receiving() as receiver:
+        options = ("--webhook-url", receiver.url, "--campaign-event", "bought", "--speed", "1000")
+        sandbox = await asyncio.to_thread(start, *options)
+        await asyncio.to_thread(sandbox.call, "PUT", "/api/v1/customers/42", {"email": "a@b.co"})
+        await asyncio.to_thread(sandbox.call, "POST", "/api/v1/customers/42/events", {"name": "bought"})
+        while len(receiver.received) < 4:
+            await asyncio.sleep(0.01)
+    assert [post.json["metric"] for post in receiver.received] == ["sent", "delivered", "opened", "clicked"]
+
+
+def test_with_a_certificate_it_serves_https(start: Callable[..., Sandbox], tmp_path: Path) -> None:
+    authority, pem = trustme.CA(), tmp_path / "certificate.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    url = start("--certificate", str(pem)).url
+    assert url.startswith("https://127.0.0.1:")
+    with urllib.request.urlopen(f"{url}/sandbox", context=trusting, timeout=20) as answer:
+        assert json.loads(answer.read())["people"] == 0
 
 
 @pytest.mark.parametrize(

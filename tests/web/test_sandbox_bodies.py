@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -213,6 +214,37 @@ async def test_the_status_that_was_asked_for_answers_a_body_that_is_too_large(
     assert await put_large(client) == 429
     assert await put_large(client) == 413
     assert [call.fault for call in client.state.calls] == ["503", "429:2", ""]
+
+
+@asynccontextmanager
+async def request_begun(client: Client, headers: bytes, body: bytes) -> AsyncIterator[asyncio.StreamReader]:
+    """A PUT of the person 42 with these headers more and so much of its body; the connection is closed at the end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", URL(client.url).port)
+    head = f"PUT /api/v1/customers/42 HTTP/1.1\r\nHost: x\r\nAuthorization: {CREDENTIALS['Authorization']}\r\n"
+    writer.write(head.encode() + headers + b"\r\n" + body)
+    await writer.drain()
+    yield reader
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_body_that_its_sender_does_not_finish_is_a_call_without_an_answer(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with request_begun(client, b"Content-Length: 20\r\n", b'{"plan": '):
+        pass
+    while not client.state.calls:
+        await asyncio.sleep(0.01)
+    assert [call.status for call in client.state.calls] == [None]
+    assert len(client.state.people) == 0
+    assert not caplog.records
+
+
+async def test_an_encoding_that_is_no_text_can_be_read_back(client: Client) -> None:
+    async with request_begun(client, b"Content-Encoding: \xff\r\nContent-Length: 2\r\n", b"{}") as answer:
+        assert (await answer.readline()).startswith(b"HTTP/1.1 200 ")
+    assert [call["encoding"] for call in await client.get("/sandbox/calls")] == ["\ufffd"]
+    assert (await client.call("GET", "/")).status == 200
 
 
 @pytest.fixture

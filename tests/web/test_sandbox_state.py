@@ -335,9 +335,12 @@ def test_another_writers_edit_is_newer_than_every_change_before_it(workspace: Wo
     assert workspace.refusals == ["unknown_person"]
 
 
-def test_old_calls_are_let_go_and_still_counted(workspace: Workspace) -> None:
-    body = b"x" * (16 * 1024 * 1024)
-    for number in range(6):
-        workspace.state.received("PUT", f"/{number}", 200, body)
-    assert [call.path for call in workspace.state.calls] == ["/3", "/4", "/5"]
+LARGE = "x" * (16 * 1024 * 1024)
+
+
+@pytest.mark.parametrize(("path", "body"), [("/", LARGE.encode()), (LARGE, b"")], ids=["bodies", "paths"])
+def test_old_calls_are_let_go_and_still_counted(workspace: Workspace, path: str, body: bytes) -> None:
+    for _ in range(6):
+        workspace.state.received("PUT", path, 200, body)
+    assert [call.number for call in workspace.state.calls] == [4, 5, 6]
     assert workspace.state.calls_received == 6

@@ -70,6 +70,11 @@ def redirect(request: web.Request) -> web.Response:
     return web.Response(status=301, headers={"Location": _own_address(request) + path_and_query(request)})
 
 
+def address(scheme: str, host: str, port: int) -> str:
+    """As a URL without a path; an IPv6 address stands in brackets there."""
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def path_and_query(request: web.Request) -> str:
     """As sent, and without the scheme and host of a target in absolute form (RFC 9112, 3.2.2)."""
     sent = request.raw_path
@@ -80,7 +85,7 @@ def _own_address(request: web.Request) -> str:
     """Where the request really arrived: redirects lead there, since nothing sent to a sandbox may leave the machine."""
     name = request.transport.get_extra_info("sockname") if request.transport else None
     host, port = name[:2] if isinstance(name, tuple) else ("127.0.0.1", 80)
-    return f"{request.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    return address(request.scheme, host, port)
 
 
 async def _auth(_request: web.Request) -> web.Response:

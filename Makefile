@@ -2,6 +2,7 @@
 #   make run                 the demo; stays up until Ctrl-C     make run ARGS=--once    exits when done
 #   make test                lint, types, import contracts, branch coverage of core, tests
 #   make bench               measurements; prints ratios
+#   make proof-inbound       100,000 webhooks against a connector that is killed 20 times: nothing lost, nothing twice
 #   make fmt                 formats and mends what can be mended
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test bench fmt clean
+.PHONY: run test bench proof-inbound fmt clean
 
 run: $(VENV)/.installed
 	$(BIN)/connector demo $(ARGS)
@@ -24,6 +25,9 @@ test: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+proof-inbound: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.proofs inbound $(ARGS)
 
 fmt: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,6 @@
 """The composition root: builds settings, store, client, listeners and tasks from one settings file.
 
-    public listener    webhooks -> inbox                 tasks   reader, worker, pass, settings watch
+    public listener    webhooks -> inbox                 tasks   reader, worker, pass, settings watch, retention
     admin listener     health, status
 
 Nothing is made at import time. `running` is the whole connector as an async context manager; `main` runs it until a
@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,16 +26,22 @@ import msgspec
 import sqlalchemy as sa
 from aiohttp import web
 
-from connector import errors, log, problem, settings_file
-from connector.admin import access, health, status
+from connector import errors, listener, log, problem, retention, settings_file
+from connector.admin import access, exposition, health, status
+from connector.inbound.appender import Appender
 from connector.inbound.reader import Reader
-from connector.inbound.webhooks import MAX_BODY_BYTES, PATH, Appender, Receiver
+from connector.inbound.refused import Refused
+from connector.inbound.webhooks import MAX_BODY_BYTES, PATH, Receiver
+from connector.metrics import Metrics
 from connector.outbound.loops import Outbound
 from connector.settings import Settings
 from connector.store import database, migrate
 from connector.store.database import Database
 
 _PAUSE_AFTER_FAILURE = 5.0
+_PREDECESSOR_SECONDS = 30.0
+_LOOK_AGAIN = 0.05
+_COLLECT_AFTER = 20_000  # objects made and not freed since
 _SHUTDOWN_SECONDS = 15.0
 
 T = TypeVar("T")
@@ -91,19 +99,20 @@ class Running:
     public_url: str
     admin_url: str
     reader: Reader
-    receiver: Receiver
+    metrics: Metrics
 
 
 @asynccontextmanager
 async def running(path: Path, settings: Settings) -> AsyncIterator[Running]:
     """The whole connector, from the file at `path` that says `settings`; the store is made when there is none."""
-    with database.only_one(settings.store.url.get_secret_value()):
-        db = open_store(settings, make=True)
-        try:
-            async with _serving(path, settings, db) as connector:
-                yield connector
-        finally:
-            db.close()
+    with _places(settings) as places:
+        async with _alone(settings):
+            db = open_store(settings, make=True)
+            try:
+                async with _serving(path, settings, db, places) as connector:
+                    yield connector
+            finally:
+                db.close()
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -118,22 +127,77 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 async def main(path: Path, settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT."""
+    listener.raise_file_limit()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     async with running(path, settings) as connector:
+        _spare_the_collector()
         _log.info("listening", webhooks=connector.public_url + PATH, admin=connector.admin_url)
         await stop.wait()
         _log.info("stopping")
 
 
+def _spare_the_collector() -> None:
+    """What is there by now stays to the end: looking through it again and again took a tenth of a busy process."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 50)
+
+
+@contextlib.contextmanager
+def _places(settings: Settings) -> Iterator[tuple[listener.Place, listener.Place]]:
+    """Where the public and the admin listener will listen; with `reuse_port` they do from here on."""
+    server, private = settings.server, settings.admin
+    public = listener.Place("webhooks", server.host, server.port, server.reuse_port)
+    admin = listener.Place("admin", private.host, private.port, server.reuse_port)
+    try:
+        listener.take_handed_over(os.environ, public, admin)
+        if admin.handed_over and not admin.is_private() and not private.token.get_secret_value():
+            raise errors.Misconfigured(
+                "admin.token is required: the admin's socket that was handed over is not on a loopback address"
+            )
+        if server.reuse_port:
+            public.open()
+            admin.open()
+        yield public, admin
+    finally:
+        public.close()
+        admin.close()
+
+
 @asynccontextmanager
-async def _serving(path: Path, settings: Settings, db: Database) -> AsyncIterator[Running]:
+async def _alone(settings: Settings) -> AsyncIterator[None]:
+    """The only connector on a store that takes one. With `reuse_port`, the predecessor is given time to end."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _PREDECESSOR_SECONDS if settings.server.reuse_port else None
+    said = False
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(database.only_one(settings.store.url.get_secret_value()))
+                break
+            except errors.StoreInUse:
+                if until is None or loop.time() > until:
+                    raise
+            if not said:
+                _log.info("waiting_for_predecessor", seconds=_PREDECESSOR_SECONDS)
+                said = True
+            await asyncio.sleep(_LOOK_AGAIN)
+        yield
+
+
+@asynccontextmanager
+async def _serving(
+    path: Path, settings: Settings, db: Database, places: tuple[listener.Place, listener.Place]
+) -> AsyncIterator[Running]:
     current = Current(settings)
-    reader = Reader(db, current.get, now)
-    appender = Appender(db, reader.wake)
-    receiver = Receiver(current.get, appender, now)
+    metrics = Metrics()
+    reader = Reader(db, current.get, now, metrics)
+    appender = Appender(db, reader.wake, metrics)
+    refused = Refused(db, now)
+    receiver = Receiver(current.get, appender, refused, metrics, now)
     outbound = Outbound(db, current.get, current.edited, now)
     stopping = asyncio.Event()
 
@@ -150,32 +214,50 @@ async def _serving(path: Path, settings: Settings, db: Database) -> AsyncIterato
     admin = web.Application(
         middlewares=[problem.middleware, access.token_required(settings.admin.token.get_secret_value())]
     )
-    admin.add_routes([*probes, web.get("/status", _status(db, current, receiver))])
+    admin.add_routes(
+        [
+            *probes,
+            web.get("/metrics", exposition.metrics_handler(db, metrics, now)),
+            web.get("/status", _status(db, current, refused)),
+        ]
+    )
 
     async with contextlib.AsyncExitStack() as stack:
         tasks = [
             _kept("reader", reader.run),
+            _kept("refused", refused.keep),
             _kept("worker", outbound.work),
             _kept("pass", outbound.passes),
             _kept("settings", lambda: _watch(path, current, stopping)),
+            _kept("retention", lambda: retention.run(db, current.get, now, stopping)),
         ]
         started = [asyncio.create_task(task) for task in tasks]
-        stack.push_async_callback(_finish, outbound, stopping, started, appender)
-        public_url = await stack.enter_async_context(_listening(public, settings.server.host, settings.server.port))
-        admin_url = await stack.enter_async_context(_listening(admin, settings.admin.host, settings.admin.port))
-        yield Running(db, current, public_url, admin_url, reader, receiver)
+        stack.push_async_callback(_finish, outbound, stopping, started, appender, refused)
+        # The public one stops first; meanwhile the admin's still says what is going on.
+        private = await stack.enter_async_context(listener.serving(admin, places[1], listener.admin_limits()))
+        open_to_all = await stack.enter_async_context(
+            listener.serving(public, places[0], listener.public_limits(), metrics.cut)
+        )
+        metrics.connections.set_function(lambda: len(open_to_all.connections))
+        yield Running(db, current, open_to_all.url, private.url, reader, metrics)
         stopping.set()
 
 
 async def _finish(
-    outbound: Outbound, stopping: asyncio.Event, tasks: list[asyncio.Task[None]], appender: Appender
+    outbound: Outbound,
+    stopping: asyncio.Event,
+    tasks: list[asyncio.Task[None]],
+    appender: Appender,
+    refused: Refused,
 ) -> None:
     """The listeners are closed by now: store what they took, let the calls in flight end, then stop the rest."""
     stopping.set()
     outbound.stop()
     await appender.drain()
-    reader, *ending = tasks
-    reader.cancel()
+    await refused.flush()
+    reading, noting, *ending = tasks
+    reading.cancel()
+    noting.cancel()
     await asyncio.wait(ending, timeout=_SHUTDOWN_SECONDS)
     for task in tasks:
         task.cancel()
@@ -221,28 +303,12 @@ def _edited(edit: Settings | errors.Misconfigured, current: Current) -> None:
         _log.info("settings_applied", hash=edit.sent_hash(), needs_restart=needs_restart)
 
 
-def _status(db: Database, current: Current, receiver: Receiver) -> Callable[[web.Request], Any]:
+def _status(db: Database, current: Current, refused: Refused) -> Callable[[web.Request], Any]:
     async def handle(_request: web.Request) -> web.Response:
         found = await db.run_read(status.collect, current.settings, now())
         if current.refused is not None:
             found["settings"] |= {"state": "edit_refused", "reason": str(current.refused)}
-        found["refused_webhooks"] = {"count": receiver.refused_signatures, "last_at": receiver.last_refused_at}
+        found["refused_webhooks"] = {"count": refused.count, "last_at": refused.last_at}
         return web.Response(body=msgspec.json.encode(found), content_type="application/json")
 
     return handle
-
-
-@asynccontextmanager
-async def _listening(application: web.Application, host: str, port: int) -> AsyncIterator[str]:
-    """Serves the application; yields its URL, with the port that the system chose when `port` is 0."""
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise errors.Failed(f"can't listen on {host}:{port}: {error.strerror}") from error
-        bound = runner.addresses[0][1]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
-    finally:
-        await runner.cleanup()

@@ -24,7 +24,7 @@ from connector import app, errors, log, settings_file
 from connector.admin import status as status_of
 from connector.commands import approve as approving
 from connector.commands import check as checking
-from connector.commands import import_files, sandbox_server, status_text
+from connector.commands import export_events, import_files, replay, sandbox_server, status_text
 from connector.commands import sync as syncing
 from connector.commands.demo import demo as run_demo
 from connector.inbound.reader import Reader
@@ -158,24 +158,45 @@ def import_(
     raise typer.Exit(1 if rejected else 0)
 
 
+@cli.command(name="replay")
+def replay_(
+    context: typer.Context,
+    what: replay.What,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help='Received since then; "24h": that long ago.')
+    ] = None,
+    kind: Annotated[str | None, typer.Option(metavar="PATTERN", help='Of such a kind: "email.*".')] = None,
+    reason: Annotated[str | None, typer.Option(metavar="WORD", help="Unread for this reason.")] = None,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read webhooks again that could not be read; says what became of them."""
+    if what is not replay.What.webhooks:
+        raise errors.Misconfigured(f"`connector replay {what}` is not in this version yet; `replay webhooks` is")
+    _, loaded = _settings(context, settings)
+    start = None if since is None else replay.since(since, loaded.people.timezone, app.now())
+    with _store(loaded) as db:
+        summary = app.run(replay.webhooks(db, loaded, app.now, start, kind, reason))
+    _print(summary.as_json(), replay.describe(summary), as_json)
+
+
 @cli.command(name="export")
 def export_(
     context: typer.Context,
     what: Exported,
-    form: Annotated[str | None, typer.Option("--format", hidden=True)] = None,
+    form: Annotated[str | None, typer.Option("--format", help="segment: Customer.io's events, for Segment.")] = None,
     settings: SettingsFile = None,
     _json: AsJson = True,
 ) -> None:
-    """Users, events, people or webhooks as JSONL on stdout."""
-    if form is not None:
-        raise errors.Misconfigured("`connector export --format` is not in this version yet")
+    """Users, events, people or webhooks as JSONL on stdout; with --format segment only Customer.io's own events."""
+    export_events.require(form, what)
     if what is Exported.attempts:
         raise errors.Misconfigured("`connector export attempts` is not in this version yet")
     _, loaded = _settings(context, settings)
     with _store(loaded) as db:
         app.run(_read_outstanding(db, loaded))
         write = sys.stdout.buffer.write
-        for row in exporting.everything(db, what, loaded):
+        for row in exporting.everything(db, what, loaded) if form is None else export_events.segment_messages(db):
             write(msgspec.json.encode(row) + b"\n")
         sys.stdout.buffer.flush()
 
@@ -262,7 +283,6 @@ NOT_YET = {
     "person": "one user's whole story",
     "tail": "a line for each webhook, decision and call",
     "segments": "sizes and members of segments",
-    "replay": "reads or sends again what was set aside",
     "resend": "sends events again",
     "erase": "erases a person",
     "readmit": "takes an erased person back",

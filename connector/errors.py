@@ -41,6 +41,10 @@ class StoreBehind(Misconfigured):
     """The store's schema is older (or newer) than this version knows."""
 
 
+class StoreInUse(Misconfigured):
+    """Another connector runs on a store that takes one."""
+
+
 class Failed(ConnectorError):
     """The command was understood and could not be done. Exit status 1."""
 

@@ -40,7 +40,8 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except web.RequestPayloadError:
         return response(400, "bad_body", "the body can't be decoded as its Content-Encoding says")
     except Exception as error:  # noqa: BLE001 - logged by type; the sender gets a problem, as for all else
-        _log.error("request_failed", path=request.path, error=type(error).__name__)
+        if not (isinstance(error, ConnectionError) and request.transport is None):  # the sender left: no fault of ours
+            _log.error("request_failed", path=request.path, error=type(error).__name__)
         return response(500, "internal", "this failed here, the log says more")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 IdentifierKind = Literal["external_id", "email", "anonymous_id", "cio_id", "customer_id"]
 CustomerIdKind = Literal["id", "email"]
@@ -42,11 +42,43 @@ class InboxRow:
 
 
 @dataclass(frozen=True, slots=True)
-class OptWord:
-    """What a webhook says about a person's consent, and when they said it."""
+class Word:
+    """What a webhook says about its person, and when that was said; what it doesn't say is None or empty.
 
-    opted_out: bool
+    `fact` names what happened to a message of theirs ("opened_at"); `preferences` are by group ("topics", "channels")
+    and name.
+    """
+
     at: datetime
+    opted_out: bool | None = None
+    fact: str | None = None
+    preferences: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+
+
+class Preference(NamedTuple):
+    """What somebody wants, and since which second (unix time)."""
+
+    wanted: bool
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What all the webhooks about a user have taught. `facts` are the newest times by name, in unix seconds."""
+
+    opted_out: bool = False
+    opt_changed_at: datetime | None = None
+    facts: Mapping[str, int] = field(default_factory=dict)
+    preferences: Mapping[str, Mapping[str, Preference]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """As much of a webhook as is looked at before it is stored; None for what it doesn't say."""
+
+    source_id: str
+    kind: str | None
+    timestamp: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +92,7 @@ class Reading:
     properties: dict[str, Any]
     context: dict[str, Any]
     occurred_at: datetime
-    opt_word: OptWord | None = None
+    word: Word | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import aiohttp
 
@@ -159,22 +160,64 @@ async def post(session: aiohttp.ClientSession, url: str, body: bytes, **headers:
         return response.status, await response.text()
 
 
-class Process:
-    """A real `connector run`. Its log is kept; waiting for a line of it is how tests wait."""
+# Becomes the command, with what a supervisor gives it: descriptors from 3 on, told by the environment, and a limit.
+_SUPERVISOR = """
+import fcntl, os, resource, sys
+names, limit, given, *command = sys.argv[1:]
+if limit:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(limit) // 2, int(limit)))
+given = [int(one) for one in given.split(",") if one]
+copies = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 100) for one in given]
+for one in given:
+    os.close(one)
+for number, copy in enumerate(copies):
+    os.dup2(copy, 3 + number)
+if given:
+    os.environ |= {"LISTEN_FDS": str(len(given)), "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": names}
+os.execv(command[0], command)
+"""
 
-    def __init__(self, place: Place) -> None:
+
+class Process:
+    """A real `connector run`. Its log is kept; waiting for a line of it is how tests wait.
+
+    `sockets` are handed over as systemd does it, under `names` (joined by a colon). `file_limit` is how many files it
+    may open; half of them unless it asks for more. `ready` is the log line that the start waits for.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        sockets: Sequence[socket.socket] = (),
+        names: str = "",
+        file_limit: int | None = None,
+        ready: str = "listening",
+    ) -> None:
+        command = [sys.executable, "-m", "connector", "--settings", str(place.path), "run"]
+        given = [one.fileno() for one in sockets]
+        if given or file_limit is not None:
+            supervisor = [sys.executable, "-I", "-S", "-c", _SUPERVISOR]
+            command = [*supervisor, names, str(file_limit or ""), ",".join(map(str, given)), *command]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "connector", "--settings", str(place.path), "run"],
+            command,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             env=_environment(),
+            pass_fds=given,
         )
         self.lines: list[dict[str, Any]] = []
         self._arrived = threading.Condition()
         self._ended = False
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
+        self.wait_for(ready)
+        if ready == "listening":
+            self.listening()
+
+    def listening(self) -> None:
+        """Waits until it serves; then it has its URLs."""
         listening = self.wait_for("listening")
         self.url = listening["webhooks"].removesuffix("/webhooks/customerio")
         self.admin_url = listening["admin"]
@@ -187,10 +230,26 @@ class Process:
         assert found is not None, f"no {event!r} in {self.lines}"
         return found
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        """Nothing is left behind when a test fails."""
+        if self._process.poll() is None:
+            self.kill()
+
     def kill(self) -> None:
         """kill -9"""
         self._process.kill()
         self._end()
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM, without waiting for what comes of it."""
+        self._process.terminate()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def terminate(self) -> int:
         """SIGTERM; the exit status."""

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 from connector import app, errors
-from connector.inbound.webhooks import PATH
+from connector.commands import check_webhooks
+from connector.commands.findings import Level as Level
+from connector.commands.findings import Line as Line
 from connector.outbound.client import TrackClient
 from connector.settings import Settings
 from connector.store import segments
 from connector.store.database import Database
 
-Level = Literal["ok", "warning", "fault"]
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One thing that was looked at."""
-
-    level: Level
-    about: str
-    message: str
-
 
 async def check(settings: Settings) -> list[Line]:
     """Everything that can be found out now; reads only. A fault means that something will not work."""
-    lines = list(_webhooks(settings))
+    lines = list(check_webhooks.from_settings(settings))
     lines += await _credentials(settings)
     try:
         db = app.open_store(settings)
@@ -36,27 +25,11 @@ async def check(settings: Settings) -> list[Line]:
         return [*lines, Line("fault", "store", str(error))]
     try:
         lines.append(Line("ok", "store", f"{db.dialect}, at this version's schema"))
-        lines += list(_people(db, settings))
+        lines += check_webhooks.from_store(db, settings, app.now())
+        lines += _people(db, settings)
     finally:
         db.close()
     return lines
-
-
-def _webhooks(settings: Settings) -> Iterator[Line]:
-    base = settings.server.public_url
-    if not settings.webhooks.signing_keys:
-        yield Line("warning", "webhooks", "off: webhooks.signing_keys is empty, every webhook is answered 503")
-    if not base:
-        local = f"http://{settings.server.host}:{settings.server.port}{PATH}"
-        yield Line(
-            "warning",
-            "webhooks",
-            f"server.public_url is empty; locally the URL is {local}, Customer.io needs a public one",
-        )
-    else:
-        if base.startswith("http://"):
-            yield Line("warning", "webhooks", "server.public_url is http: people's data would travel in the clear")
-        yield Line("ok", "webhooks", f"the webhook URL is {base.rstrip('/')}{PATH}")
 
 
 async def _credentials(settings: Settings) -> list[Line]:

@@ -22,6 +22,13 @@ def email_address(given: Any) -> str | None:
     return address.lower() if _ADDRESS.fullmatch(address) else None
 
 
+def identifier(given: Any) -> str | None:
+    """An id as text, a whole number too; None when it is blank, or something else."""
+    if isinstance(given, int) and not isinstance(given, bool):
+        return str(given)
+    return given.strip() or None if isinstance(given, str) else None
+
+
 def deeper_than(levels: int, value: dict[str, Any]) -> bool:
     """True when dicts and lists stand inside each other in more than so many levels. Not by recursion."""
     level: list[Any] = [value]

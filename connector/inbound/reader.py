@@ -12,29 +12,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from ulid import ULID
 
 from connector import log
-from connector.core import normalize, ulid
-from connector.records import Event, Identifier, InboxRow, OptWord, Reading
+from connector.core import learnt, naming, normalize, ulid
+from connector.metrics import Metrics
+from connector.records import Event, Identifier, InboxRow, Reading, Word
 from connector.settings import Settings
 from connector.store import database, events, inbox, pending, users
 from connector.store.database import Database
 
 BATCH = 250
+_BATCH_BYTES = 4 * 1024 * 1024  # read, they take several times as much memory
 
 _POLL = 2.0
 _QUIET = 0.02
 _REST = 6  # times as long as the batch took: at least a seventh of the time is the reader's, however busy it gets
 _PAUSE_AFTER_FAILURE = 5.0
 _log = log.get("reader")
+
+
+Outcome: TypeAlias = Counter[tuple[str, str | None]]
+"""What became of a batch's messages: how many by state and reason."""
 
 
 class Reader:
@@ -44,10 +51,17 @@ class Reader:
     because it shares the interpreter, and on SQLite the one writer, with whoever waits for an answer.
     """
 
-    def __init__(self, db: Database, settings: Callable[[], Settings], clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        settings: Callable[[], Settings],
+        clock: Callable[[], datetime],
+        metrics: Metrics | None = None,
+    ) -> None:
         self._db = db
         self._settings = settings
         self._clock = clock
+        self._metrics = metrics if metrics is not None else Metrics()
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -77,12 +91,14 @@ class Reader:
     async def read_outstanding(self) -> int:
         """Reads until nothing is new, without a rest; returns how many messages that were."""
         total = 0
-        while count := await self._read_batch():
-            total += count
+        while outcome := await self._read_batch():
+            total += outcome.total()
         return total
 
-    async def _read_batch(self) -> int:
-        return await self._db.on_thread(lambda: read_batch(self._db, self._settings(), self._clock()))
+    async def _read_batch(self) -> Outcome:
+        outcome = await self._db.on_thread(lambda: read_batch(self._db, self._settings(), self._clock()))
+        self._metrics.read_batch(outcome)
+        return outcome
 
     async def _rest(self, at_most: float) -> None:
         """Until no message has come for a moment."""
@@ -93,8 +109,8 @@ class Reader:
                     await asyncio.sleep(_QUIET)
 
 
-def read_batch(db: Database, settings: Settings, now: datetime) -> int:
-    """Reads the oldest new messages, at most BATCH of them, durably; returns how many."""
+def read_batch(db: Database, settings: Settings, now: datetime) -> Outcome:
+    """Reads the oldest new messages, at most BATCH of them, durably; empty when there were none."""
     try:
         return db.write(_read, settings, now, BATCH)
     except Exception as error:
@@ -107,27 +123,29 @@ def _refused_a_value(error: sa.exc.SQLAlchemyError) -> bool:
     return isinstance(error, sa.exc.StatementError) and database.refused_a_value(error)
 
 
-def _read(connection: Connection, settings: Settings, now: datetime, limit: int) -> int:
+def _read(connection: Connection, settings: Settings, now: datetime, limit: int) -> Outcome:
     database.lock_identities(connection)
-    rows = inbox.take(connection, limit)
-    _apply(connection, rows, settings, now)
-    return len(rows)
+    rows = inbox.take(connection, limit, _BATCH_BYTES)
+    return _apply(connection, rows, settings, now)
 
 
-def _read_singly(connection: Connection, settings: Settings, now: datetime, limit: int) -> int:
+def _read_singly(connection: Connection, settings: Settings, now: datetime, limit: int) -> Outcome:
     database.lock_identities(connection)
-    rows = inbox.take(connection, limit)
+    outcome: Outcome = Counter()
+    rows = inbox.take(connection, limit, _BATCH_BYTES)
     for row in rows:
         try:
             with connection.begin_nested():
-                _apply(connection, [row], settings, now)
+                found = _apply(connection, [row], settings, now)
         except Exception as error:
             if isinstance(error, sa.exc.SQLAlchemyError) and not _refused_a_value(error):
                 raise
             reason = "store_refused" if isinstance(error, sa.exc.SQLAlchemyError) else "reader_failed"
             _log.error("webhook_unread", reason=reason, error=type(error).__name__)
             inbox.mark(connection, [inbox.Mark(row.id, "unread", reason, None)])
-    return len(rows)
+            found = Counter({("unread", reason): 1})
+        outcome.update(found)
+    return outcome
 
 
 @dataclass
@@ -138,7 +156,7 @@ class _Batch:
     new_users: list[dict[str, Any]] = field(default_factory=list)
     named: list[tuple[Identifier, str]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    words: list[tuple[str, OptWord]] = field(default_factory=list)
+    words: defaultdict[str, list[Word]] = field(default_factory=lambda: defaultdict(list))
     marks: list[inbox.Mark] = field(default_factory=list)
 
     def name(self, identifier: Identifier, user_id: str) -> None:
@@ -147,25 +165,47 @@ class _Batch:
             self.named.append((identifier, user_id))
 
 
-def _apply(connection: Connection, rows: Sequence[InboxRow], settings: Settings, now: datetime) -> None:
+def _apply(connection: Connection, rows: Sequence[InboxRow], settings: Settings, now: datetime) -> Outcome:
     readings: list[tuple[InboxRow, Reading]] = []
     marks: list[inbox.Mark] = []
     for row in rows:
-        found = normalize.read(row.source_id, row.body, row.received_at)
-        if isinstance(found, Reading):
-            readings.append((row, found))
-            marks.append(inbox.Mark(row.id, "read", None, found.kind))
-        else:
+        found = normalize.read(row.source_id, row.body, row.received_at, settings.webhooks.names)
+        if not isinstance(found, Reading):
             marks.append(inbox.Mark(row.id, "unread", found.reason, found.kind))
+        elif naming.ignored(found.kind, settings.webhooks.ignore):
+            marks.append(inbox.Mark(row.id, "ignored", None, found.kind))
+            if found.word is not None and normalize.says_consent(found.kind):
+                readings.append((row, found))
+        else:
+            marks.append(inbox.Mark(row.id, "read", None, found.kind))
+            readings.append((row, found))
     wanted = [each for _, reading in readings for each in _lookups(reading.identifiers, settings)]
     batch = _Batch(users.find(connection, wanted), marks=marks)
     for row, reading in readings:
         _place(batch, row, reading, settings)
     users.add(connection, batch.new_users, batch.named)
     events.add(connection, batch.events)
-    opted = [user_id for user_id, word in batch.words if users.opt(connection, user_id, word, now)]
-    pending.mark_mirrored(connection, list(dict.fromkeys(opted)), now)
+    _learn(connection, batch.words, now)
     inbox.mark(connection, batch.marks)
+    return Counter((mark.state, mark.reason) for mark in batch.marks)
+
+
+def _learn(connection: Connection, words: Mapping[str, Sequence[Word]], now: datetime) -> None:
+    """Facts and preferences don't make a user due: no attribute is sent of them, and the next pass sees who is in
+    another segment now."""
+    if not words:
+        return
+    known = users.learnt(connection, list(words))
+    after = {user_id: learnt.learn(before, words[user_id]) for user_id, before in known.items()}
+    users.remember(connection, {user_id: each for user_id, each in after.items() if each != known[user_id]}, now)
+    opted = [
+        user_id
+        for user_id, each in after.items()
+        if (each.opted_out, each.opt_changed_at) != (known[user_id].opted_out, known[user_id].opt_changed_at)
+    ]
+    if opted:
+        users.touch(connection, opted)
+        pending.mark_mirrored(connection, opted, now)
 
 
 def _place(batch: _Batch, row: InboxRow, reading: Reading, settings: Settings) -> None:
@@ -175,16 +215,10 @@ def _place(batch: _Batch, row: InboxRow, reading: Reading, settings: Settings) -
     owners = [batch.known[each] for each in matched]
     user_id = owners[0] if owners else None
     context = reading.context
-    word = reading.opt_word
-    if (
-        word is not None
-        and not word.opted_out
-        and matched
-        and matched[0].kind == "email"
-        and lookups[0].kind != "email"
-    ):
+    word = reading.word
+    if word is not None and matched and matched[0].kind == "email" and lookups[0].kind != "email":
         # The webhook names somebody by an id that is nobody's here; who only shares their email stays opted out.
-        word = None
+        word = learnt.without_consent(word)
     if user_id is None and lookups:
         user_id = _make_user(batch, reading.identifiers, settings, row.received_at)
     elif any(owner != user_id for owner in owners):
@@ -195,7 +229,9 @@ def _place(batch: _Batch, row: InboxRow, reading: Reading, settings: Settings) -
             if each.kind == "cio_id":
                 batch.name(each, user_id)
         if word is not None:
-            batch.words.append((user_id, word))
+            batch.words[user_id].append(word)
+    if naming.ignored(reading.kind, settings.webhooks.ignore):
+        return
     batch.events.append(
         Event(
             source=row.source,

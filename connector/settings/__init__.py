@@ -62,6 +62,7 @@ class Server(_Table):
     host: values.Host = "127.0.0.1"
     port: values.Port = 8080
     public_url: values.WebUrl = ""
+    reuse_port: bool = False
 
 
 class Admin(_Table):

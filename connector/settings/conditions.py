@@ -71,6 +71,9 @@ class NoneOf:
 
 Condition: TypeAlias = Everyone | Attribute | All | AnyOf | NoneOf
 
+# Times that Customer.io's webhooks report; attributes under these names with `customerio.` before them.
+FACTS = ("delivered_at", "opened_at", "clicked_at", "bounced_at", "spammed_at")
+
 _OPERATORS: tuple[str, ...] = get_args(Operator)
 _GROUPS: dict[str, type[All | AnyOf | NoneOf]] = {"all": All, "any": AnyOf, "none": NoneOf}
 _KINDS = (*_GROUPS, "attribute", "everyone")
@@ -120,6 +123,16 @@ def attribute_name_fault(name: str) -> str | None:
     if any(c in '"\\' or unicodedata.category(c) == "Cc" for c in name):
         return "must not contain a double quote, a backslash or a control character"
     return None
+
+
+def _fact_fault(name: str) -> str | None:
+    """Why this is no fact that Customer.io reports; None when it is one, or another attribute."""
+    group, _, fact = name.partition(".")
+    if group != "customerio" or not fact or fact in FACTS:
+        return None
+    if fact == "synced_at":
+        return "conditions on customerio.synced_at are not yet supported in this version"
+    return f"nothing of that name is learnt from Customer.io{did_you_mean(fact, FACTS) or ', but ' + _listed(FACTS)}"
 
 
 def _condition(raw: object, where: Path, problems: list[Problem]) -> Condition | None:
@@ -184,11 +197,8 @@ def _attribute(raw: dict[str, Any], operators: list[str], where: Path, problems:
     name = raw["attribute"]
     if not isinstance(name, str):
         problems.append(Problem((*where, "attribute"), f"must be text in quotes, is {kind(name)}"))
-    elif fault := attribute_name_fault(name):
+    elif fault := attribute_name_fault(name) or _fact_fault(name):
         problems.append(Problem((*where, "attribute"), fault))
-    elif name.startswith("customerio."):
-        message = "conditions on what Customer.io reported are not yet supported in this version"
-        problems.append(Problem((*where, "attribute"), message))
     if not operators:
         if raw.keys() <= set(_KINDS):  # any other key is what should have been one, and is told already
             problems.append(Problem(where, f"`attribute` goes with one of {_listed(_OPERATORS)}"))

@@ -161,10 +161,11 @@ def _anchored(path: Path, store: Store) -> Store:
     if not url.startswith(_SQLITE):
         return store
     try:
-        return Store(url=SecretStr(f"{_SQLITE}{path.absolute().parent / url.removeprefix(_SQLITE)}"))
+        anchored = Store(url=SecretStr(f"{_SQLITE}{path.absolute().parent / url.removeprefix(_SQLITE)}"))
     except ValidationError:
         message = "can't be relative here: a URL can't hold the ? or control character in this folder's path"
         raise _misconfigured(path, [Fault("store.url", None, message)]) from None
+    return store.model_copy(update={"url": anchored.url})
 
 
 def _at(settings: Settings, key: str) -> object:

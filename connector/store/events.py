@@ -9,35 +9,17 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector.records import Event
-from connector.store import database
+from connector.store import documents
 from connector.store.schema import events
 
 _FIELDS = tuple(field.name for field in fields(Event))
 
-# One document for the whole batch, as for the inbox. It keeps the order, so ids rise as messages arrived.
-_ADD_POSTGRES = sa.text("""
-    INSERT INTO events (source, source_id, user_id, type, name, properties, context, occurred_at, received_at,
-                        activity_id, outbound, reason)
-    SELECT source, source_id, user_id, type, name, properties, context, occurred_at, received_at,
-           activity_id, outbound, reason
-    FROM json_to_recordset(:events) AS e(
-        source text, source_id text, user_id text, type text, name text, properties jsonb, context jsonb,
-        occurred_at timestamptz, received_at timestamptz, activity_id text, outbound text, reason text
-    )
-    ON CONFLICT DO NOTHING
-""")
-
 
 def add(connection: Connection, batch: Sequence[Event]) -> None:
-    """Stores events; one that is there already stays as it is."""
-    if not batch:
-        return
-    if connection.dialect.name == "postgresql":
-        connection.execute(_ADD_POSTGRES, {"events": database.dumps(batch)})
-        return
-    statement = database.insert(connection, events).on_conflict_do_nothing()
+    """Stores events, so that ids rise in their order; one that is there already stays as it is."""
     # dataclasses.asdict would copy every property deeply, which took longer than storing them.
-    connection.execute(statement, [{name: getattr(event, name) for name in _FIELDS} for event in batch])
+    rows = [{name: getattr(event, name) for name in _FIELDS} for event in batch]
+    documents.insert(connection, events, rows, keep_old=True)
 
 
 def count(connection: Connection) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -47,10 +48,14 @@ def _users(connection: Connection, after: str | None, settings: Settings) -> tup
             "cio_id": next(iter(named[row.id]["cio_id"]), None),
             "anonymous_ids": named[row.id]["anonymous_id"],
             "attributes": row.attributes,
-            "customerio": None,
+            "customerio": {name: _time(second) for name, second in row.customerio.items()} or None,
             "segments": [name for name, bit in zip(settings.segments, row.segment_bits, strict=True) if bit == "1"],
             "opted_out": row.opted_out,
-            "preferences": None,
+            "preferences": {
+                group: {name: wanted for name, (wanted, _) in entries.items()}
+                for group, entries in row.preferences.items()
+            }
+            or None,
             "created_at": row.created_at,
             "first_seen_at": row.first_seen_at,
             "updated_at": row.updated_at,
@@ -58,6 +63,10 @@ def _users(connection: Connection, after: str | None, settings: Settings) -> tup
         for row in found
     ]
     return page, found[-1].id if found else after
+
+
+def _time(second: int) -> datetime:
+    return datetime.fromtimestamp(second, UTC)
 
 
 def _identifiers(connection: Connection, user_ids: Sequence[str]) -> dict[str, dict[str, list[str]]]:
@@ -84,6 +93,30 @@ def _events(connection: Connection, after: int | None, _settings: Settings) -> t
     )
     page = [{name: getattr(row, name) for name in names} for row in found]
     return page, found[-1].id if found else after
+
+
+def customerio_events(db: Database) -> Iterator[tuple[dict[str, Any], bytes | None]]:
+    """Customer.io's events in the order in which they came, and the raw webhook of each while that is kept."""
+    after = 0
+    while found := db.read(_customerio_events, after):
+        for row in found:
+            yield {name: getattr(row, name) for name in _MESSAGE}, row.body
+        after = found[-1].id
+
+
+_MESSAGE = ("source_id", "name", "properties", "context", "occurred_at")
+
+
+def _customerio_events(connection: Connection, after: int) -> Sequence[Any]:
+    same = (inbox.c.source == events.c.source) & (inbox.c.source_id == events.c.source_id)
+    query = (
+        sa.select(events.c.id, *(events.c[name] for name in _MESSAGE), inbox.c.body)
+        .select_from(events.outerjoin(inbox, same))
+        .where(events.c.source == "customerio", events.c.id > after)
+        .order_by(events.c.id)
+        .limit(PAGE // 10)
+    )
+    return connection.execute(query).all()
 
 
 def _people(connection: Connection, after: str | None, _settings: Settings) -> tuple[list[dict[str, Any]], Any]:

@@ -92,7 +92,9 @@ def _operand(name: str, dialect: str) -> _Operand:
     if name == "opted_out":
         return _BooleanColumn()
     if name == "created_at":
-        return _TimeColumn()
+        return _Time(users.c.created_at.is_not(None))
+    if name.startswith("customerio."):
+        return _Time(users.c.customerio[name.removeprefix("customerio.")].as_string().is_not(None))
     return _PostgresJson(name) if dialect == "postgresql" else _SqliteJson(name)
 
 
@@ -169,11 +171,14 @@ class _BooleanColumn:
         return sa.false()
 
 
-class _TimeColumn(_BooleanColumn):
+class _Time(_BooleanColumn):
     """A time is neither text nor number nor boolean: until conditions on time come, only its existence can be asked."""
 
+    def __init__(self, known: Predicate) -> None:
+        self.known = known
+
     def exists(self) -> Predicate:
-        return users.c.created_at.is_not(None)
+        return self.known
 
     def equals(self, value: conditions.Scalar) -> Predicate:
         return sa.false()

@@ -6,17 +6,18 @@ lower case; `users.email` keeps the letters as they were given.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from connector.records import Identifier, Mirror, OptWord, Subject, User
+from connector.records import Identifier, Learnt, Mirror, Preference, Subject, User
 from connector.settings import Settings
-from connector.store import segments
+from connector.store import database, documents, segments
 from connector.store.schema import identifiers, mirror, users
 
 CHUNK = 500
@@ -34,18 +35,37 @@ _USER_COLUMNS = (
 )
 
 
+_LEARNT = ("opted_out", "opt_changed_at", "customerio", "preferences")
+
+# One document as the only parameter: hundreds of them take PostgreSQL's driver longer than the look-up takes. OFFSET
+# keeps the planner at one look-up by the primary key for each, whatever it guesses of the document.
+_FIND_POSTGRES = sa.text("""
+    SELECT found.kind, found.value, found.user_id
+    FROM json_to_recordset(:wanted) AS wanted(kind text, value text)
+    CROSS JOIN LATERAL (
+        SELECT kind, value, user_id FROM identifiers
+        WHERE identifiers.kind = wanted.kind AND identifiers.value = wanted.value OFFSET 0
+    ) AS found
+""")
+_IDS_SQLITE = sa.text("SELECT value FROM json_each(:ids)").columns(id=sa.Text)
+_IDS_POSTGRES = sa.text("SELECT value FROM json_array_elements_text(:ids)").columns(id=sa.Text)
+
+
 def find(connection: Connection, wanted: Iterable[Identifier]) -> dict[Identifier, str]:
     """The user whom each identifier names; those that name nobody are absent."""
+    if connection.dialect.name == "postgresql":
+        document = database.dumps(list(dict.fromkeys(wanted)))
+        rows = connection.execute(_FIND_POSTGRES, {"wanted": document})
+        return {Identifier(kind, value): user_id for kind, value, user_id in rows}
     by_kind: defaultdict[str, list[str]] = defaultdict(list)
     for each in dict.fromkeys(wanted):
         by_kind[each.kind].append(each.value)
     found: dict[Identifier, str] = {}
     for kind, values in by_kind.items():
         for start in range(0, len(values), CHUNK):
+            chosen = identifiers.c.value.in_(values[start : start + CHUNK])
             rows = connection.execute(
-                sa.select(identifiers.c.value, identifiers.c.user_id).where(
-                    identifiers.c.kind == kind, identifiers.c.value.in_(values[start : start + CHUNK])
-                )
+                sa.select(identifiers.c.value, identifiers.c.user_id).where(identifiers.c.kind == kind, chosen)
             )
             found.update({Identifier(kind, value): user_id for value, user_id in rows})  # type: ignore[arg-type]
     return found
@@ -80,13 +100,9 @@ def subjects(connection: Connection, user_ids: Sequence[str], settings: Settings
 
 def add(connection: Connection, new: Sequence[dict[str, Any]], named: Sequence[tuple[Identifier, str]]) -> None:
     """Stores new users (rows of the table) and the identifiers that name users, new or not."""
-    if new:
-        connection.execute(sa.insert(users), list(new))
-    if named:
-        connection.execute(
-            sa.insert(identifiers),
-            [{"kind": each.kind, "value": each.value, "user_id": user_id} for each, user_id in named],
-        )
+    documents.insert(connection, users, new)
+    rows = [{"kind": each.kind, "value": each.value, "user_id": user_id} for each, user_id in named]
+    documents.insert(connection, identifiers, rows)
 
 
 def forget(connection: Connection, named: Sequence[Identifier]) -> None:
@@ -125,20 +141,58 @@ def change(connection: Connection, changes: Sequence[dict[str, Any]], now: datet
         )
 
 
-def opt(connection: Connection, user_id: str, word: OptWord, now: datetime) -> bool:
-    """Keeps the newest word on consent, however late it arrives; on a tie the opt-out. True when that is this one."""
-    newer = sa.or_(
-        users.c.opt_changed_at.is_(None),
-        users.c.opt_changed_at < word.at,
-        sa.and_(users.c.opt_changed_at == word.at, sa.true() if word.opted_out else sa.false()),
+def learnt(connection: Connection, user_ids: Sequence[str]) -> dict[str, Learnt]:
+    """What webhooks have taught about these users so far."""
+    ids = _IDS_POSTGRES if connection.dialect.name == "postgresql" else _IDS_SQLITE
+    rows = connection.execute(
+        sa.select(users.c.id, users.c.opted_out, users.c.opt_changed_at, users.c.customerio, users.c.preferences).where(
+            users.c.id.in_(ids)
+        ),
+        {"ids": database.dumps(user_ids)},
     )
-    different = sa.or_(users.c.opted_out.is_not(word.opted_out), users.c.opt_changed_at.is_distinct_from(word.at))
-    result = connection.execute(
-        sa.update(users)
-        .where(users.c.id == user_id, newer, different)
-        .values(opted_out=word.opted_out, opt_changed_at=word.at, updated_at=now, version=users.c.version + 1)
+    return {
+        user_id: Learnt(opted_out, opt_changed_at, facts, _preferences(preferences))
+        for user_id, opted_out, opt_changed_at, facts, preferences in rows
+    }
+
+
+def _preferences(stored: dict[str, dict[str, list[Any]]]) -> dict[str, dict[str, Preference]]:
+    return {group: {name: Preference(*entry) for name, entry in entries.items()} for group, entries in stored.items()}
+
+
+def remember(connection: Connection, changed: Mapping[str, Learnt], now: datetime) -> None:
+    """Writes what webhooks have taught, by user."""
+    if not changed:
+        return
+    rows = [
+        {
+            "id": user_id,
+            "opted_out": each.opted_out,
+            "opt_changed_at": each.opt_changed_at,
+            "customerio": each.facts,
+            "preferences": each.preferences,
+        }
+        for user_id, each in changed.items()
+    ]
+    document = documents.encoded(connection, users, rows)
+    connection.execute(_remember(connection.dialect.name), {"document": document, "now": now})
+
+
+@functools.cache
+def _remember(dialect: str) -> sa.TextClause:
+    source = documents.records(users, ("id", *_LEARNT), dialect)
+    taken = ", ".join(f"{name} = records.{name}" for name in _LEARNT)
+    statement = f"UPDATE users SET {taken}, updated_at = :now FROM {source} WHERE users.id = records.id"  # noqa: S608
+    return sa.text(statement).bindparams(sa.bindparam("now", type_=users.c.updated_at.type))
+
+
+def touch(connection: Connection, user_ids: Sequence[str]) -> None:
+    """Something changed that Customer.io may have to hear: these users differ from their mirrors now."""
+    ids = _IDS_POSTGRES if connection.dialect.name == "postgresql" else _IDS_SQLITE
+    connection.execute(
+        sa.update(users).where(users.c.id.in_(ids)).values(version=users.c.version + 1),
+        {"ids": database.dumps(user_ids)},
     )
-    return result.rowcount > 0
 
 
 def count(connection: Connection) -> int:

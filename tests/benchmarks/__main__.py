@@ -8,9 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import machine, sandbox, stores, webhooks
+from tests.benchmarks import machine, memory, sandbox, stores, webhooks
 
-MEASUREMENTS = {"webhooks": webhooks.measure, "sandbox": sandbox.measure}
+MEASUREMENTS = {"webhooks": webhooks.measure, "sandbox": sandbox.measure, "memory": memory.measure}
 
 
 def main() -> None:

@@ -50,9 +50,9 @@ class Burst(msgspec.Struct):
     latencies: list[float]
 
 
-def bodies(count: int) -> Iterator[bytes]:
-    """Distinct webhooks about some thousands of people, in a random order; the same ones every time."""
-    rng = random.Random(_SEED)
+def bodies(count: int, part: int = 0) -> Iterator[bytes]:
+    """Distinct webhooks about some thousands of people, in a random order; of each part the same ones every time."""
+    rng = random.Random(_SEED + part)
     people = max(1, count // _REQUESTS_OF_A_PERSON)
     kinds = rng.choices(list(_KINDS), [weight for weight, _ in _KINDS.values()], k=count)
     for at, kind in enumerate(kinds, _TIMESTAMP):
@@ -133,8 +133,8 @@ class _Sender(asyncio.Protocol):
         self._transport.write(request)
 
 
-async def _load(port: int, count: int) -> None:
-    requests = [_request(body) for body in bodies(WARM_UP + count)]
+async def _load(port: int, count: int, part: int) -> None:
+    requests = [_request(body) for body in bodies(WARM_UP + count, part)]
     gc.freeze()
     gc.disable()
     loop = asyncio.get_running_loop()
@@ -157,4 +157,4 @@ async def _send(senders: list[_Sender], requests: Iterator[bytes], latencies: li
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_load(int(sys.argv[1]), int(sys.argv[2])))
+        runner.run(_load(*(int(each) for each in sys.argv[1:4])))

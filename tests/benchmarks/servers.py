@@ -18,7 +18,9 @@ import uvloop
 from aiohttp import web
 
 from connector import problem, settings_file
-from connector.inbound import webhooks
+from connector.inbound import appender, webhooks
+from connector.inbound.refused import Refused
+from connector.metrics import Metrics
 from connector.store.database import Database
 
 
@@ -30,11 +32,17 @@ async def _read_and_answer(request: web.Request) -> web.Response:
 def _receiving(settings: Path) -> web.Application:
     loaded = settings_file.load(settings)
     db = Database(loaded.store.url.get_secret_value())
-    appender = webhooks.Appender(db, lambda: None)
-    receiver = webhooks.Receiver(lambda: loaded, appender, lambda: datetime.now(UTC))
+    metrics = Metrics()
+    receiver = webhooks.Receiver(
+        lambda: loaded, appender.Appender(db, lambda: None, metrics), Refused(db, now), metrics, now
+    )
     application = web.Application(client_max_size=webhooks.MAX_BODY_BYTES, middlewares=[problem.middleware])
     application.add_routes([web.post(webhooks.PATH, receiver.handle)])
     return application
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _bare() -> web.Application:
@@ -54,7 +62,7 @@ async def _serve(application: web.Application) -> None:
 def main(which: str, settings: Path) -> None:
     """Serves until it is killed."""
     if which == "single":
-        webhooks._GROUP_ROWS = 1
+        appender._GROUP_ROWS = 1
     application = _bare() if which == "bare" else _receiving(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(application))

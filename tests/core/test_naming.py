@@ -31,12 +31,34 @@ from connector.core import naming
     ],
 )
 def test_each_kind_has_the_name_that_the_field_knows(kind: str, name: str) -> None:
-    assert naming.name(kind) == name
+    assert naming.name(kind, {}) == name
 
 
-@pytest.mark.parametrize("kind", ["email.teleported", "carrier_pigeon.sent", "email.", "", ".", "Email.Opened"])
-def test_a_kind_that_is_not_known_has_no_name(kind: str) -> None:
-    assert naming.name(kind) is None
+@pytest.mark.parametrize(
+    ("object_type", "metric"),
+    [("email", ""), ("", "sent"), (None, "sent"), ("email", None), ("em\nail", "sent"), ("x" * 81, "sent"), (1, 2)],
+)
+def test_what_is_no_word_names_no_kind(object_type: object, metric: object) -> None:
+    assert naming.kind(object_type, metric) is None
+
+
+def test_what_the_settings_say_goes_first() -> None:
+    assert naming.name("email.clicked", {"email.clicked": "Clicked"}) == "Clicked"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "is_ignored"),
+    [
+        ((), False),
+        (("email.drafted",), True),
+        (("*.drafted",), True),
+        (("email.*",), True),
+        (("sms.*", "*.sent"), False),
+        (("email",), False),
+    ],
+)
+def test_kinds_are_ignored_by_pattern(patterns: tuple[str, ...], is_ignored: bool) -> None:
+    assert naming.ignored("email.drafted", patterns) is is_ignored
 
 
 def test_no_two_kinds_share_a_name() -> None:

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connector.core import naming, normalize
-from connector.records import Identifier, OptWord, Reading, Unread
+from connector.records import Identifier, Reading, Unread, Word
 from tests.core.given import NOW, values
 
 EVENT_ID = "01E4C4CT6YDC7Y5M7FE1GWWPQJ"
@@ -47,7 +47,7 @@ def test_the_vendors_own_example_is_an_opened_email_of_customer_42() -> None:
         b'"recipient":"test@example.com","subject":"Thanks for signing up"}}'
     )
 
-    assert normalize.source_id(body) == EVENT_ID
+    assert normalize.glance(body).source_id == EVENT_ID
     assert normalize.read(EVENT_ID, body, NOW) == Reading(
         source_id=EVENT_ID,
         kind="email.opened",
@@ -66,9 +66,9 @@ def test_the_vendors_own_example_is_an_opened_email_of_customer_42() -> None:
             "recipient": "test@example.com",
             "subject": "Thanks for signing up",
         },
-        context={},
+        context={"kind": "email.opened"},
         occurred_at=AT,
-        opt_word=None,
+        word=Word(AT, fact="opened_at"),
     )
 
 
@@ -93,9 +93,10 @@ def test_every_kind_that_has_a_name_is_read_under_it(kind: str) -> None:
     ],
 )
 def test_a_word_on_consent_counts_from_when_it_was_said(kind: str, opted_out: bool | None) -> None:
-    word = read(webhook(kind, identifiers=IDENTIFIERS)).opt_word
+    word = read(webhook(kind, identifiers=IDENTIFIERS)).word
 
-    assert word == (None if opted_out is None else OptWord(opted_out, AT))
+    assert (word.opted_out if word is not None else None) == opted_out
+    assert word is None or word.at == AT
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_an_identifier_of_a_thousand_bytes_is_taken_and_a_longer_one_is_not() ->
     reading = read(webhook(identifiers={"id": too_long, "cio_id": too_long, "email": f"{too_long}@b.co"}))
     assert reading.identifiers == ()
     assert reading.properties["identifiers"]["id"] == too_long
-    assert reading.context == {"flags": ["identifier_too_long"]}
+    assert reading.context["flags"] == ["identifier_too_long"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_an_identifier_of_a_thousand_bytes_is_taken_and_a_longer_one_is_not() ->
 def test_an_event_happened_at_the_unix_seconds_that_it_carries(timestamp: object, expected: datetime) -> None:
     reading = read(webhook(timestamp=timestamp))
 
-    assert (reading.occurred_at, reading.context) == (expected, {})
+    assert (reading.occurred_at, reading.context) == (expected, {"kind": "email.opened"})
 
 
 @pytest.mark.parametrize(
@@ -179,14 +180,14 @@ def test_without_a_possible_timestamp_an_event_happened_when_it_came(timestamp: 
     reading = read(webhook("customer.unsubscribed", timestamp=timestamp))
 
     assert reading.occurred_at == NOW
-    assert reading.opt_word == OptWord(opted_out=True, at=NOW)
-    assert reading.context == {"flags": ["no_timestamp"]}
+    assert reading.word == Word(NOW, opted_out=True)
+    assert reading.context["flags"] == ["no_timestamp"]
 
 
 def test_a_missing_timestamp_is_flagged() -> None:
     reading = read(b'{"event_id":"1","object_type":"email","metric":"sent","data":{}}')
 
-    assert (reading.occurred_at, reading.context) == (NOW, {"flags": ["no_timestamp"]})
+    assert (reading.occurred_at, reading.context["flags"]) == (NOW, ["no_timestamp"])
 
 
 def test_a_mails_body_is_left_out_of_the_event() -> None:
@@ -206,20 +207,20 @@ def test_a_nul_is_replaced_and_flagged_in_names_values_and_identifiers() -> None
 
     assert reading.identifiers == (Identifier("customer_id", "4\ufffd2"),)
     assert reading.properties == {"identifiers": {"id": "4\ufffd2"}, "a\ufffd": ["b\ufffd"]}
-    assert reading.context == {"flags": ["nul_replaced"]}
+    assert reading.context["flags"] == ["nul_replaced"]
 
 
 def test_the_letters_of_an_escaped_nul_are_not_a_nul() -> None:
     reading = read(webhook(subject=r"what \u0000 means"))
 
     assert reading.properties == {"subject": r"what \u0000 means"}
-    assert reading.context == {}
+    assert "flags" not in reading.context
 
 
 def test_all_that_is_odd_about_a_webhook_is_flagged() -> None:
     reading = read(webhook(timestamp=None, subject="\0", identifiers={"id": "4" * 1001}))
 
-    assert reading.context == {"flags": ["nul_replaced", "no_timestamp", "identifier_too_long"]}
+    assert reading.context["flags"] == ["nul_replaced", "no_timestamp", "identifier_too_long"]
 
 
 @pytest.mark.parametrize(
@@ -230,9 +231,11 @@ def test_all_that_is_odd_about_a_webhook_is_flagged() -> None:
         (b'{"event_id":', "not_json"),
         (webhook()[:-1], "not_json"),
         (webhook() + b"x", "not_json"),
-        (b"\xef\xbb\xbf" + webhook(), "not_json"),
+        (b"\xef\xbb\xbf" + webhook(), "bad_text"),
         (webhook(subject="?").replace(b"?", b"\xff"), "not_json"),
-        (webhook(subject="?").replace(b"?", b"\\ud800"), "not_json"),
+        (webhook(subject="?").replace(b"?", b"\\ud800"), "bad_text"),
+        (webhook(subject="?").replace(b"?", b"\xed\xa0\x80"), "bad_text"),
+        (webhook().decode().encode("utf-16"), "bad_text"),
         (webhook(subject="?").replace(b"?", b"\0"), "not_json"),
         (webhook(number="?").replace(b'"?"', b"NaN"), "not_json"),
         (b"null", "wrong_shape"),
@@ -242,15 +245,35 @@ def test_all_that_is_odd_about_a_webhook_is_flagged() -> None:
         (b'{"event_id":"1","object_type":"email","metric":"sent"}', "wrong_shape"),
         (b'{"event_id":"1","object_type":"email","metric":"sent","data":null}', "wrong_shape"),
         (b'{"event_id":"1","object_type":"email","metric":"sent","data":[]}', "wrong_shape"),
-        (b'{"event_id":1,"object_type":"email","metric":"sent","data":{}}', "wrong_shape"),
         (b'{"event_id":"1","object_type":["email"],"metric":"sent","data":{}}', "wrong_shape"),
-        (b'{"event_type":"email_sent","event_id":"1","timestamp":1,"data":{}}', "wrong_shape"),
-        (webhook(number="?").replace(b'"?"', b"1e400"), "wrong_shape"),
-        (webhook(number="?").replace(b'"?"', b"1" * 5000), "wrong_shape"),
+        (b'{"event_type":["email_sent"],"event_id":"1","timestamp":1,"data":{}}', "wrong_shape"),
+        (b'{"event_type":"email_sent","event_id":"1","timestamp":1,"data":1}', "wrong_shape"),
+        (webhook("email.op\0ened"), "wrong_shape"),
+        (webhook("email." + "x" * 81), "wrong_shape"),
+        (webhook(number="?").replace(b'"?"', b"1e400"), "huge_number"),
+        (webhook(number="?").replace(b'"?"', b"1" * 5000), "huge_number"),
+        (b'{"a":1,"a":1}', "duplicate_keys"),
+        (webhook(a=1).replace(b'"a":1', b'"a":1,"a" : 2'), "duplicate_keys"),
+        (webhook(a=1).replace(b'"a":1', b'"a":1,"\\u0061":2'), "duplicate_keys"),
+        (webhook(text='"x":', a=1).replace(b'"a":1', b'"a":[{"b":1,"b":2}]'), "duplicate_keys"),
     ],
 )
 def test_what_is_no_webhook_stays_unread_with_its_reason(body: bytes, reason: str) -> None:
-    assert normalize.read(EVENT_ID, body, NOW) == Unread(reason)
+    unread = normalize.read(EVENT_ID, body, NOW)
+
+    assert isinstance(unread, Unread)
+    assert unread.reason == reason
+
+
+@pytest.mark.parametrize("text", ['"x":', '\\":', 'x":1,"x":', '{"topics":{"topic_1":true},"topics":{}}'], ids=range(4))
+def test_text_that_looks_like_keys_is_no_duplicate_key(text: str) -> None:
+    assert read(webhook(subject=text, more=[{"a": 1}, {"a": 1}])).properties["subject"] == text
+
+
+def test_a_number_of_many_digits_is_kept_to_the_last() -> None:
+    digits = "9" * 4300
+
+    assert str(read(webhook(number="?").replace(b'"?"', digits.encode())).properties["number"]) == digits
 
 
 @pytest.mark.parametrize("inner", ['"x"', '"\\u0000"'], ids=["text", "a NUL"])
@@ -272,23 +295,129 @@ def test_many_shallow_things_are_not_deep() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "noted"),
+    ("kind", "name"),
     [
-        ("carrier_pigeon.sent", "carrier_pigeon.sent"),
-        ("email.teleported", "email.teleported"),
-        ("Email.Opened", "Email.Opened"),
-        ("email.op\0ened", "email.op\ufffdened"),
-        ("email." + "x" * 1000, "email." + "x" * 194),
+        ("carrier_pigeon.sent", "Carrier Pigeon Sent"),
+        ("email.teleported", "Email Teleported"),
+        ("line.clicked", "Line Link Clicked"),
+        ("in_app.cio_something_new", "In-App Message Cio Something New"),
+        ("Email.Opened", "Email Opened"),
+        ("line.inbox.read", "Line Inbox.read"),
     ],
 )
-def test_an_unknown_kind_stays_unread_and_is_noted(kind: str, noted: str) -> None:
-    assert normalize.read(EVENT_ID, webhook(kind), NOW) == Unread("unknown_kind", noted)
+def test_a_kind_that_nobody_has_documented_becomes_an_event_with_nothing_dropped(kind: str, name: str) -> None:
+    object_type, _, metric = kind.partition(".")
+    body = {"object_type": object_type, "metric": metric, "extra": [1], "data": {"content": "x", "a": {"b": 2}}}
+    reading = read(msgspec.json.encode(body))
+
+    assert (reading.kind, reading.name) == (kind, name)
+    assert reading.properties == {"content": "x", "a": {"b": 2}}
+    assert reading.context["envelope"] == {"extra": [1]}
+
+
+def test_a_kind_is_called_what_the_settings_say() -> None:
+    reading = normalize.read(EVENT_ID, webhook("email.clicked"), NOW, {"email.clicked": "Email Clicked"})
+
+    assert isinstance(reading, Reading)
+    assert (reading.name, reading.context["kind"]) == ("Email Clicked", "email.clicked")
+
+
+@pytest.mark.parametrize("event_type", ["email_sent", "in_app_opened", "fax_torn_up", "mystery"])
+def test_the_old_format_is_told_by_its_event_type(event_type: str) -> None:
+    reading = read(msgspec.json.encode({"event_type": event_type, "event_id": "1", "timestamp": 1, "data": {}}))
+
+    kinds = {"email_sent": "email.sent", "in_app_opened": "in_app.opened", "fax_torn_up": "fax.torn_up"}
+    assert reading.kind == kinds.get(event_type, "mystery.reported")
+    assert reading.context == {"kind": reading.kind, "format": "legacy"}
+
+
+def test_a_word_dated_in_the_future_counts_from_when_it_came() -> None:
+    reading = read(webhook("customer.subscribed", timestamp=253402300799))
+
+    assert reading.word == Word(NOW, opted_out=False)
+    assert reading.occurred_at.year == 9999
+
+
+@pytest.mark.parametrize(
+    ("content", "topics", "opted_out"),
+    [
+        ('{"topics":{"topic_1":true,"topic_2":false}}', {"topic_1": True, "topic_2": False}, None),
+        ({"topics": {"topic_1": True}}, {"topic_1": True}, None),
+        ('{"topics":{"topic_1":"yes","topic_2":null}}', {}, None),
+        ('{"unsubscribed":true,"topics":{}}', {}, True),
+        ('{"unsubscribed":false,"topics":{}}', {}, False),
+        ('{"unsubscribed":"true","topics":[]}', None, None),
+    ],
+)
+def test_preferences_say_what_somebody_wants(content: Any, topics: dict[str, bool] | None, opted_out: bool) -> None:
+    word = read(webhook("customer.cio_subscription_preferences_changed", content=content)).word
+
+    assert word == Word(AT, opted_out=opted_out, preferences={} if topics is None else {"topics": topics})
+
+
+@pytest.mark.parametrize(
+    ("data", "flag"),
+    [
+        ({}, "no_content"),
+        ({"content": ""}, "no_content"),
+        ({"content": "no json"}, "unreadable_content"),
+        ({"content": "[1]"}, "unreadable_content"),
+        ({"content": 7}, "unreadable_content"),
+    ],
+)
+def test_preferences_that_say_nothing_are_flagged(data: dict[str, Any], flag: str) -> None:
+    reading = read(webhook("customer.cio_subscription_preferences_changed", **data))
+
+    assert (reading.word, reading.context["flags"]) == (None, [flag])
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "fact"),
+    [
+        ("email.delivered", {}, "delivered_at"),
+        ("push.opened", {}, "opened_at"),
+        ("email.opened", {"prefetched": True}, None),
+        ("email.opened", {"prefetched": False, "proxied": True, "synthetic": True}, "opened_at"),
+        ("email.clicked", {"machine": True}, None),
+        ("email.clicked", {"machine": False}, "clicked_at"),
+        ("sms.bounced", {}, "bounced_at"),
+        ("email.spammed", {}, "spammed_at"),
+        ("customer.opened", {}, None),
+        ("line.opened", {}, None),
+        ("email.sent", {}, None),
+    ],
+)
+def test_what_happened_to_a_message_is_a_fact_about_its_person(kind: str, data: Any, fact: str | None) -> None:
+    word = read(webhook(kind, **data)).word
+
+    assert (word.fact if word is not None else None) == fact
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("customer.unsubscribed", True),
+        ("sms.subscribed", True),
+        ("email.spammed", True),
+        ("push.cio_subscription_preferences_changed", True),
+        ("email.opened", False),
+        ("email.dropped", False),
+    ],
+)
+def test_which_kinds_may_say_what_somebody_wants(kind: str, says: bool) -> None:
+    assert normalize.says_consent(kind) is says
+
+
+def test_a_subscribe_under_an_unknown_type_allows_nothing_and_an_unsubscribe_counts() -> None:
+    assert read(webhook("topic.subscribed")).word is None
+    assert read(webhook("topic.unsubscribed")).word == Word(AT, opted_out=True)
+    assert read(webhook("sms.subscribed")).word == Word(AT, opted_out=False)
 
 
 def test_a_message_is_named_by_the_vendors_event_id_however_the_rest_looks() -> None:
-    assert normalize.source_id(webhook()) == EVENT_ID
-    assert normalize.source_id(b'{"event_id":"e","more":[' + b"1," * 1000 + b"1]}") == "e"
-    assert normalize.source_id(b'{"event_id":"' + b"e" * 200 + b'"}') == "e" * 200
+    assert normalize.glance(webhook()).source_id == EVENT_ID
+    assert normalize.glance(b'{"event_id":"e","more":[' + b"1," * 1000 + b"1]}").source_id == "e"
+    assert normalize.glance(b'{"event_id":"' + b"e" * 200 + b'"}').source_id == "e" * 200
 
 
 @pytest.mark.parametrize(
@@ -311,7 +440,7 @@ def test_a_message_is_named_by_the_vendors_event_id_however_the_rest_looks() -> 
     ],
 )
 def test_a_message_without_a_usable_event_id_is_named_by_its_hash(body: bytes) -> None:
-    assert normalize.source_id(body) == "sha256:" + hashlib.sha256(body).hexdigest()
+    assert normalize.glance(body).source_id == "sha256:" + hashlib.sha256(body).hexdigest()
 
 
 def test_a_message_that_is_too_large_to_parse_is_named_by_its_hash() -> None:
@@ -320,14 +449,14 @@ def test_a_message_that_is_too_large_to_parse_is_named_by_its_hash() -> None:
     )
 
     assert len(largest) == normalize.MAX_READ_BYTES == 2**20
-    assert normalize.source_id(largest) == EVENT_ID
-    assert normalize.source_id(largest + b" ").startswith("sha256:")
+    assert normalize.glance(largest).source_id == EVENT_ID
+    assert normalize.glance(largest + b" ").source_id.startswith("sha256:")
 
 
 @given(st.binary() | st.binary().map(lambda tail: webhook()[:-2] + tail))
 def test_no_bytes_make_reading_fail(body: bytes) -> None:
     assert isinstance(normalize.read("id", body, NOW), Reading | Unread)
-    assert normalize.source_id(body)
+    assert normalize.glance(body).source_id
 
 
 IDENTIFIER_NAMES = st.sampled_from(["id", "email", "cio_id", "more"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -80,9 +81,32 @@ ONE_FAULT = {
         '[segments]\na = { attribute = "seen_at", within = "30d" }',
         "line 2: segments.a.within: conditions with `within` are not yet supported in this version",
     ),
-    "facts from Customer.io not yet": (
-        '[segments]\na = { attribute = "customerio.opened_at", exists = true }',
-        "line 2: segments.a.attribute: conditions on what Customer.io reported are not yet supported in this version",
+    "a fact from Customer.io not yet": (
+        '[segments]\na = { attribute = "customerio.synced_at", exists = true }',
+        "line 2: segments.a.attribute: conditions on customerio.synced_at are not yet supported in this version",
+    ),
+    "a fact that Customer.io doesn't report": (
+        '[segments]\na = { attribute = "customerio.open_at", exists = true }',
+        'line 2: segments.a.attribute: nothing of that name is learnt from Customer.io; did you mean "opened_at"?',
+    ),
+    "a fact that is like no other": (
+        '[segments]\na = { attribute = "customerio.xyz", exists = true }',
+        (
+            "line 2: segments.a.attribute: nothing of that name is learnt from Customer.io, but `delivered_at`, "
+            "`opened_at`, `clicked_at`, `bounced_at`, `spammed_at`"
+        ),
+    ),
+    "a kind of webhook": (
+        '[webhooks]\nignore = ["drafted"]',
+        'line 2: webhooks.ignore: must be kinds such as "email.drafted" or "*.drafted"; "drafted" is none',
+    ),
+    "a name for no kind": (
+        '[webhooks.names]\n"clicked" = "Clicked"',
+        'line 2: webhooks.names.clicked: is no kind: object type, dot, metric, as in "email.clicked"',
+    ),
+    "a name that is none": (
+        '[webhooks.names]\n"email.clicked" = " "',
+        'line 2: webhooks.names."email.clicked": must be a name of 1 to 200 characters, without line breaks',
     ),
     "internal segment not yet": (
         "[segments]\na = { everyone = true, internal = true }",
@@ -539,6 +563,13 @@ def test_the_default_store_too_is_in_the_folder_of_the_settings(
     settings = settings_file.load(Path("settings.toml"), {})
 
     assert settings.store.url.get_secret_value() == f"sqlite:///{tmp_path}/connector.db"
+
+
+@pytest.mark.parametrize("url", ["sqlite:///other.db", "sqlite:////tmp/a.db", "postgresql://h/d"])
+def test_what_else_the_store_table_says_counts_whatever_the_url(tmp_path: Path, url: str) -> None:
+    store = load(tmp_path, f'[store]\nurl = "{url}"\nwebhook_bodies = "7d"\nattempts = "12h"').store
+
+    assert (store.webhook_bodies, store.attempts) == (timedelta(days=7), timedelta(hours=12))
 
 
 def test_a_folder_that_no_url_can_hold_is_said_plainly(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ LATER = (
     "import messages some.jsonl",
     "import users some.jsonl --send",
     "export attempts",
-    "export events --format segment",
+    "replay parked",
     "sync --user 42",
 )
 BAD = """\

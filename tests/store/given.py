@@ -31,7 +31,7 @@ def webhook(event_id: str, kind: str = "email.opened", at: int = 1613063089, **d
 
 def received(*bodies: bytes, at: datetime = NOW) -> list[Received]:
     """As the server hands them to the inbox."""
-    return [Received(normalize.source_id(body), at, body) for body in bodies]
+    return [Received(normalize.glance(body).source_id, at, body) for body in bodies]
 
 
 def read(db: Database, *bodies: bytes, settings: Settings = SETTINGS, now: datetime = NOW) -> int:
@@ -39,8 +39,8 @@ def read(db: Database, *bodies: bytes, settings: Settings = SETTINGS, now: datet
     if bodies:
         db.write(inbox.append, inbox.CUSTOMERIO, received(*bodies, at=now))
     total = 0
-    while count := reader.read_batch(db, settings, now):
-        total += count
+    while outcome := reader.read_batch(db, settings, now):
+        total += outcome.total()
     return total
 
 
@@ -62,6 +62,8 @@ def user(user_id: str, **more: Any) -> dict[str, Any]:
         "updated_at": NOW,
         "opted_out": False,
         "opt_changed_at": None,
+        "customerio": {},
+        "preferences": {},
         "version": 1,
         **more,
     }

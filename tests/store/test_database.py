@@ -138,7 +138,7 @@ def test_the_text_of_an_error_never_holds_a_value(db: Database) -> None:
         users.add(connection, [given.user(SECRET, created_at=NOW.replace(tzinfo=None))], [])
 
     for fails in (twice, many, too_long, no_json, naive):
-        with pytest.raises(sa.exc.StatementError) as caught:
+        with pytest.raises((sa.exc.StatementError, ValueError)) as caught:
             db.write(fails)
         error: BaseException | None = caught.value
         while error is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from connector.inbound import upsert
-from connector.records import Event, OptWord
+from connector.records import Event, Learnt
 from connector.settings import Attribute, Everyone, Settings
 from connector.store import events, export, inbox, users
 from connector.store.database import Database
@@ -86,7 +87,7 @@ def test_events_in_full_with_and_without_a_user(db: Database) -> None:
         "type": "track",
         "name": "Email Opened",
         "properties": {"identifiers": {"id": "1"}},
-        "context": {},
+        "context": {"kind": "email.opened"},
         "occurred_at": datetime(2021, 2, 11, 17, 4, 49, tzinfo=UTC),
         "received_at": NOW,
         "activity_id": first["activity_id"],
@@ -95,7 +96,10 @@ def test_events_in_full_with_and_without_a_user(db: Database) -> None:
     }
     assert list(second) == list(first)
     assert (second["user_id"], second["external_id"], second["email"]) == (None, None, None)
-    assert (second["properties"], second["context"]) == ({"big": 2**70}, {"flags": ["no_timestamp"]})
+    assert (second["properties"], second["context"]) == (
+        {"big": 2**70},
+        {"kind": "email.sent", "flags": ["no_timestamp"]},
+    )
     assert second["occurred_at"] == NOW
 
 
@@ -133,11 +137,10 @@ def test_webhooks_in_full_whatever_became_of_them(db: Database) -> None:
         shape(
             "b",
             ("carrier_pigeon", "landed"),
-            "unread",
-            reason="unknown_kind",
+            "read",
             body=decoded("b", "carrier_pigeon", "landed"),
         ),
-        shape(None, none, "unread", reason="wrong_shape", body_base64="eyJuIjogMWU5OTl9"),
+        shape(None, none, "unread", reason="huge_number", body_base64="eyJuIjogMWU5OTl9"),
         shape(None, none, "unread", reason="not_json", body_base64=""),
         shape("c", none, "new", body=decoded("c", "email", "sent")),
     ]
@@ -175,10 +178,24 @@ def test_an_export_between_pages_sees_what_others_write_and_holds_up_nobody(
     found = []
     for each in export.everything(db, "users", SETTINGS):
         found.append((each["id"], each["opted_out"]))
-        db.write(users.opt, "U3", OptWord(True, NOW), NOW)
+        db.write(users.remember, {"U3": Learnt(True, NOW)}, NOW)
     assert found == [("U0", False), ("U1", False), ("U2", False), ("U3", True)]
 
 
 def test_messages_of_other_sources_are_no_webhooks(db: Database) -> None:
     db.write(inbox.append, "intake", given.received(webhook("a")))
     assert exported(db, "webhooks") == []
+
+
+@pytest.mark.parametrize("number", [0, 1, 4, 10])
+def test_customerios_events_come_in_pages_with_the_raw_webhook_that_is_kept(
+    db: Database, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(export, "PAGE", 20)  # of which these pages are a tenth
+    bodies = [webhook(f"e{each}") for each in range(number)]
+    db.write(events.add, [event(each) for each in range(number)])
+    db.write(events.add, [replace(event(0), source="import"), replace(event(99), source_id="gone")])
+    db.write(inbox.append, "intake", given.received(*bodies))
+    db.write(inbox.append, inbox.CUSTOMERIO, given.received(*bodies))
+    found = [(each["source_id"], body) for each, body in export.customerio_events(db)]
+    assert found == [*((f"e{each}", body) for each, body in enumerate(bodies)), ("gone", None)]

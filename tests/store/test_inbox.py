@@ -56,47 +56,47 @@ BODIES = {
 
 def test_bodies_come_back_byte_for_byte(db: Database) -> None:
     append(db, [Received(name, NOW, body) for name, body in BODIES.items()])
-    assert {each.source_id: each.body for each in db.read(inbox.take, 10)} == BODIES
+    assert {each.source_id: each.body for each in db.read(inbox.take, 10, 10**6)} == BODIES
 
 
 def test_a_source_id_may_be_any_text(db: Database) -> None:
     ids = ["it's", 'quo"te', "back\\slash", "%s :rows ?", "ünï😀", " "]
     assert append(db, received(*ids)) == len(ids)
-    assert [each.source_id for each in db.read(inbox.take, 10)] == ids
+    assert [each.source_id for each in db.read(inbox.take, 10, 10**6)] == ids
 
 
 def test_take_gives_the_oldest_new_messages_in_arrival_order(db: Database) -> None:
     append(db, received("9", "1"))
     append(db, received("5", "3"))
     append(db, [Received("0", NOW - timedelta(days=1), b"")])
-    assert [each.source_id for each in db.read(inbox.take, 3)] == ["9", "1", "5"]
-    assert [each.source_id for each in db.read(inbox.take, 10)] == ["9", "1", "5", "3", "0"]
+    assert [each.source_id for each in db.read(inbox.take, 3, 10**6)] == ["9", "1", "5"]
+    assert [each.source_id for each in db.read(inbox.take, 10, 10**6)] == ["9", "1", "5", "3", "0"]
 
 
 def test_take_tells_when_a_message_arrived_in_utc_whatever_zone_was_given(db: Database) -> None:
     at = datetime(2026, 1, 1, 1, 30, 0, 123456, tzinfo=timezone(timedelta(hours=5, minutes=30)))
     append(db, [Received("a", at, b"")])
-    [found] = db.read(inbox.take, 1)
+    [found] = db.read(inbox.take, 1, 10**6)
     assert (found.received_at, found.received_at.utcoffset()) == (at, timedelta(0))
 
 
 def test_a_message_that_arrives_with_a_reason_is_unread_and_never_taken(db: Database) -> None:
     append(db, received("big", reason="too_large"))
     append(db, received("fine"))
-    assert [each.source_id for each in db.read(inbox.take, 10)] == ["fine"]
+    assert [each.source_id for each in db.read(inbox.take, 10, 10**6)] == ["fine"]
     assert given.rows(db, schema.inbox, "state", "reason") == [("unread", "too_large"), ("new", None)]
 
 
 def test_marked_messages_are_not_taken_again_and_their_neighbours_are(db: Database) -> None:
     append(db, received("a", "b", "c", "d"))
-    a, b, _, d = db.read(inbox.take, 10)
+    a, b, _, d = db.read(inbox.take, 10, 10**6)
     marks = [
         inbox.Mark(a.id, "read", None, "email.opened"),
         inbox.Mark(b.id, "unread", "not_json", None),
         inbox.Mark(d.id, "read", None, "email.opened"),
     ]
     db.write(inbox.mark, marks)
-    assert [each.source_id for each in db.read(inbox.take, 10)] == ["c"]
+    assert [each.source_id for each in db.read(inbox.take, 10, 10**6)] == ["c"]
     assert given.rows(db, schema.inbox, "source_id", "state", "reason", "kind") == [
         ("a", "read", None, "email.opened"),
         ("b", "unread", "not_json", None),
@@ -108,12 +108,23 @@ def test_marked_messages_are_not_taken_again_and_their_neighbours_are(db: Databa
 
 def test_a_repeat_of_a_message_that_was_read_stays_read(db: Database) -> None:
     append(db, received("a"))
-    db.write(inbox.mark, [inbox.Mark(db.read(inbox.take, 1)[0].id, "read", None, None)])
+    db.write(inbox.mark, [inbox.Mark(db.read(inbox.take, 1, 10**6)[0].id, "read", None, None)])
     assert append(db, received("a")) == 0
-    assert db.read(inbox.take, 10) == []
+    assert db.read(inbox.take, 10, 10**6) == []
 
 
 def test_the_newest_arrival_is_told_and_none_of_an_empty_inbox(db: Database) -> None:
     assert db.read(inbox.last_received_at) is None
     append(db, received("a"))
     assert db.read(inbox.last_received_at) == NOW
+
+
+def test_large_messages_are_taken_a_few_at_a_time_and_each_in_the_end(db: Database) -> None:
+    sizes = [400, 700, 50, 5000, 1, 1]
+    rows = [Received(str(number), NOW, b"x" * size) for number, size in enumerate(sizes)]
+    db.write(inbox.append, inbox.CUSTOMERIO, rows)
+    taken = []
+    while found := db.read(inbox.take, 100, 1000):
+        taken.append([each.source_id for each in found])
+        db.write(inbox.mark, [inbox.Mark(each.id, "read", None, None) for each in found])
+    assert taken == [["0", "1"], ["2", "3"], ["4", "5"]]

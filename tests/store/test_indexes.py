@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector.records import Identifier
-from connector.store import inbox, mirror, pending, schema, users
+from connector.store import export, inbox, mirror, pending, retention, schema, users
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW
@@ -26,6 +26,19 @@ Plan = Callable[..., str]
 COUNTING = {
     "postgresql": f"SELECT generate_series(0, {ROWS - 1}) AS i",
     "sqlite": f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS - 1}) SELECT i FROM n",
+}
+
+
+_EVENT = {
+    "source": inbox.CUSTOMERIO,
+    "type": "track",
+    "name": "Email Opened",
+    "properties": {},
+    "context": {},
+    "occurred_at": NOW,
+    "received_at": NOW,
+    "activity_id": "",
+    "outbound": "none",
 }
 
 
@@ -48,6 +61,8 @@ def _plenty(db: Database) -> None:
         (schema.mirror, asdict(given.person("")) | {"user_id": name, "customer_id": name}),
         (schema.pending, due),
         (schema.inbox, received),
+        (schema.events, {**_EVENT, "source_id": name}),
+        (schema.attempts, {"user_id": name, "what": "update", "calls": 1, "reason": "", "message": "", "at": NOW}),
     ]
 
     def fill(connection: Connection) -> None:
@@ -118,7 +133,7 @@ def test_the_rows_of_a_lease_are_found_by_the_lease(db: Database, plan: Plan) ->
 
 
 def test_the_reader_takes_new_messages_without_passing_those_that_were_read(plan: Plan) -> None:
-    found = plan(inbox.take, 100)
+    found = plan(inbox.take, 100, 10**6)
     assert "ix_inbox_new" in found
     assert not reads_whole(found, "inbox"), found
 
@@ -128,6 +143,32 @@ def test_unread_messages_are_counted_by_their_index(plan: Plan) -> None:
     assert "ix_inbox_new" in found
     assert "ix_inbox_unread" in found
     assert not reads_whole(found, "inbox"), found
+    for fn, *arguments in ((inbox.unread_reasons,), (inbox.unread, 0, 100, NOW, "not_json")):
+        found = plan(fn, *arguments)
+        assert "ix_inbox_unread" in found
+        assert not reads_whole(found, "inbox"), found
+
+
+def test_a_walk_for_old_rows_goes_up_by_the_key(db: Database, plan: Plan) -> None:
+    page = retention.Page(0, retention.PAGE, 1)
+    for table, fn, *arguments in (
+        ("inbox", retention.old_webhooks, NOW, 0),
+        ("attempts", retention.old_attempts, NOW, 0),
+        ("inbox", retention.delete_webhooks, NOW, page),
+        ("attempts", retention.delete_attempts, NOW, page),
+    ):
+        found = plan(fn, *arguments)
+        assert ("INTEGER PRIMARY KEY" if db.dialect == "sqlite" else f"pk_{table}") in found, found
+        assert not reads_whole(found, table), found
+        assert "TEMP B-TREE" not in found, found
+        assert "Sort" not in found, found
+
+
+def test_the_raw_webhook_of_an_event_is_found_by_its_key(db: Database, plan: Plan) -> None:
+    found = plan(export._customerio_events, 0)
+    assert ("sqlite_autoindex_inbox_1" if db.dialect == "sqlite" else "uq_inbox_source_source_id") in found, found
+    assert not reads_whole(found, "inbox"), found
+    assert not reads_whole(found, "events"), found
 
 
 @pytest.mark.parametrize("number", [1, 50])

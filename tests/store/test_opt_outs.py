@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from connector.records import OptWord
+from connector.core import learnt
+from connector.records import Learnt, Word
 from connector.store import pending, schema, users
 from connector.store.database import Database
 from tests.store import given
@@ -85,9 +86,11 @@ def test_the_version_grows_with_a_word_that_counts_and_with_no_other(db: Databas
 
 
 def test_words_in_one_second_are_told_apart_to_the_microsecond(db: Database, ann: str) -> None:
-    at = when(EARLY)
+    at, known = when(EARLY), Learnt()
     for micro, opted_out in ((500_000, True), (400_000, False), (500_001, False), (90_000, True)):
-        db.write(users.opt, ann, OptWord(opted_out, at + timedelta(microseconds=micro)), NOW)
+        known = learnt.learn(known, [Word(at + timedelta(microseconds=micro), opted_out)])
+        db.write(users.remember, {ann: known}, NOW)
+        assert db.read(users.learnt, [ann]) == {ann: known}
     assert consent(db) == [(False, at + timedelta(microseconds=500_001))]
 
 
@@ -100,7 +103,7 @@ def test_a_person_at_customerio_whose_consent_changed_becomes_pending(db: Databa
 
 def test_an_old_word_makes_nobody_pending(db: Database, ann: str) -> None:
     given.sent(db, given.person("U1", customer_id="1"))
-    db.write(users.opt, ann, OptWord(True, when(LATE)), NOW)
+    db.write(users.remember, {ann: Learnt(True, when(LATE))}, NOW)
     given.read(db, said("a", IN, EARLY))
     assert given.rows(db, schema.pending) == []
 

@@ -116,7 +116,7 @@ def test_a_store_that_is_locked_is_no_messages_fault(db: Database, hampered: Cal
         with pytest.raises(sa.exc.OperationalError):
             reader.read_batch(impatient, given.SETTINGS, NOW)
     assert given.rows(db, schema.inbox, "state") == ["new"]
-    assert reader.read_batch(impatient, given.SETTINGS, NOW) == 1
+    assert reader.read_batch(impatient, given.SETTINGS, NOW).total() == 1
 
 
 def test_a_store_that_takes_no_writes_is_no_messages_fault(

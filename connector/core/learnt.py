@@ -1,0 +1,58 @@
+"""What Customer.io's webhooks teach about a user: consent, preferences, and when something last happened.
+
+Words are applied in any order and any number of times with the same result: the newest by its own time counts, and
+on a tie the opt-out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from connector.records import Learnt, Preference, Word
+
+
+def learn(known: Learnt, words: Iterable[Word]) -> Learnt:
+    """What is known after these words."""
+    for word in words:
+        known = _learn_one(known, word)
+    return known
+
+
+def without_consent(word: Word) -> Word:
+    """The word without what it allows: for somebody who may not be the one it is about."""
+    refused = {
+        group: {name: wanted for name, wanted in entries.items() if not wanted}
+        for group, entries in word.preferences.items()
+    }
+    return replace(word, opted_out=word.opted_out or None, preferences=refused)
+
+
+def _learn_one(known: Learnt, word: Word) -> Learnt:
+    opted_out, opt_changed_at = known.opted_out, known.opt_changed_at
+    if word.opted_out is not None and _newer(word.at, word.opted_out, opt_changed_at):
+        opted_out, opt_changed_at = word.opted_out, word.at
+    second = int(word.at.timestamp())
+    facts = known.facts
+    if word.fact is not None and second > facts.get(word.fact, -1):
+        facts = {**facts, word.fact: second}
+    preferences = known.preferences
+    for group, entries in word.preferences.items():
+        if entries:
+            merged = _preferences(preferences.get(group, {}), entries, second)
+            preferences = {**preferences, group: merged}
+    return Learnt(opted_out, opt_changed_at, facts, preferences)
+
+
+def _newer(at: datetime, opted_out: bool, known_at: datetime | None) -> bool:
+    return known_at is None or at > known_at or (at == known_at and opted_out)
+
+
+def _preferences(known: Mapping[str, Preference], entries: Mapping[str, bool], second: int) -> Mapping[str, Preference]:
+    merged = dict(known)
+    for name, wanted in entries.items():
+        before = merged.get(name)
+        if before is None or second > before.at or (second == before.at and not wanted):
+            merged[name] = Preference(wanted, second)
+    return merged

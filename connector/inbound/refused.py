@@ -1,0 +1,80 @@
+"""Requests that were refused, noted in the store for `check` and `status`: a wrong key shows there first.
+
+Anybody can send what will be refused, so the store hears of it once a second at most, and the log at 1, 2, 4, 8 …
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from connector import log
+from connector.store import refusals
+from connector.store.database import Database
+
+BAD_SIGNATURE = "bad_signature"
+
+_PAUSE = 1.0
+_log = log.get("webhooks")
+
+
+class Refused:
+    """How many requests were refused since the start, and since when without one that was taken."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+        self._noted: Counter[str] = Counter()
+        self._changed = asyncio.Event()
+        self._one_was_taken = False
+        self._clean = False  # an earlier process may have left some in the store
+        self.count = 0
+        self.last_at: datetime | None = None
+
+    def note(self, reason: str) -> None:
+        """One more was refused."""
+        self.count += 1
+        self.last_at = self._clock()
+        self._noted[reason] += 1
+        self._clean = False
+        self._changed.set()
+        if self.count & (self.count - 1) == 0:
+            _log.warning("webhook_refused", reason=reason, refused=self.count)
+
+    def taken(self) -> None:
+        """A request was authentic, so the keys are right."""
+        if not self._clean:
+            self._clean = self._one_was_taken = True
+            self._noted.clear()
+            self._changed.set()
+
+    async def keep(self) -> None:
+        """Writes what was noted to the store, until cancelled."""
+        while True:
+            await self._changed.wait()
+            await self.flush()
+            await asyncio.sleep(_PAUSE)
+
+    async def flush(self) -> None:
+        """Writes what was noted and not written yet; when the store fails, the next time."""
+        self._changed.clear()
+        noted, taken = Counter(self._noted), self._one_was_taken
+        self._noted.clear()
+        self._one_was_taken = False
+        try:
+            await self._database.run(_write, noted, taken, self._clock())
+        except sa.exc.SQLAlchemyError as error:
+            _log.error("refusals_not_noted", error=type(error).__name__)
+            self._noted.update(noted)
+            self._one_was_taken |= taken
+
+
+def _write(connection: sa.Connection, noted: Counter[str], taken: bool, now: datetime) -> None:
+    if taken:
+        refusals.clear(connection, BAD_SIGNATURE)
+    for reason, number in noted.items():
+        refusals.add(connection, reason, number, now)

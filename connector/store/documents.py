@@ -1,0 +1,69 @@
+"""Many rows as one JSON document in one statement.
+
+Hundreds of parameters take PostgreSQL's driver longer than the rows take the database; on SQLite, row by row, a
+database thread would hand the interpreter's lock to and fro with the thread that answers requests.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection
+
+from connector.store import database
+from connector.store.schema import Utc
+
+
+def insert(
+    connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, keep_old: bool = False
+) -> None:
+    """Inserts rows that all have the same columns, in their order. A JSON column holds an object, a list or None.
+
+    `keep_old` leaves out rows that some unique key has already; without it they fail the statement.
+    """
+    if not rows:
+        return
+    statement = _insert(connection.dialect.name, table, tuple(rows[0]), keep_old)
+    connection.execute(statement, {"document": encoded(connection, table, rows)})
+
+
+def encoded(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as a JSON list of objects, in the form in which the store's statements read them.
+
+    A time without a timezone is a ValueError.
+    """
+    times = [name for name in rows[0] if isinstance(table.c[name].type, Utc)]
+    if any(row[name].tzinfo is None for row in rows for name in times if row[name] is not None):
+        raise ValueError("a time without a timezone can't be stored")
+    if connection.dialect.name == "postgresql":
+        return database.dumps(rows)
+    return database.dumps([{**row, **{name: sqlite_time(row[name]) for name in times}} for row in rows])
+
+
+def sqlite_time(at: datetime | None) -> str | None:
+    """As the column's type writes it."""
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds") if at is not None else None
+
+
+def records(table: sa.Table, columns: Sequence[str], dialect: str) -> str:
+    """The document's rows as a table `records` with these columns."""
+    if dialect == "postgresql":
+        types = postgresql.dialect()  # type: ignore[no-untyped-call]
+        typed = ", ".join(f"{name} {table.c[name].type.compile(types)}" for name in columns)
+        return f"(SELECT * FROM json_to_recordset(:document) AS r({typed})) AS records"  # noqa: S608 - our columns
+    extracted = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in columns)
+    return f"(SELECT {extracted} FROM json_each(:document)) AS records"  # noqa: S608
+
+
+@functools.cache
+def _insert(dialect: str, table: sa.Table, columns: tuple[str, ...], keep_old: bool) -> sa.TextClause:
+    named = ", ".join(columns)
+    # SQLite's parser would take ON for a part of a join.
+    conflict = "WHERE true ON CONFLICT DO NOTHING" if keep_old else ""
+    source = records(table, columns, dialect)
+    return sa.text(f"INSERT INTO {table.name} ({named}) SELECT {named} FROM {source} {conflict}")  # noqa: S608

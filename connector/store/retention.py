@@ -1,0 +1,59 @@
+"""Deleting what has served its time, a page a call: raw webhooks that were read, and the log of attempts.
+
+A walk goes up by id, and ids ascend with time, so it ends at the first page in which nothing is old: when there is
+nothing to delete it has looked at one page, whatever the table holds. (At a page, not at a row: the clocks of two
+servers differ a little.) Messages that are new or unread stay, whatever their age.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from connector.store.schema import attempts, inbox
+
+PAGE = 500
+
+_DONE_WITH = ("read", "ignored")
+
+
+class Page(NamedTuple):
+    """A stretch of ids, `after` not in it and `last` in it, and how many of its rows may go."""
+
+    after: int
+    last: int
+    old: int
+
+
+def old_webhooks(connection: Connection, before: datetime, after: int) -> Page | None:
+    """The next PAGE of inbox rows behind `after`; None when none of them was received before."""
+    columns = (inbox.c.id, inbox.c.received_at, inbox.c.state)
+    found = connection.execute(sa.select(*columns).where(inbox.c.id > after).order_by(inbox.c.id).limit(PAGE)).all()
+    old = [row for row in found if row.received_at < before]
+    return Page(after, found[-1].id, sum(row.state in _DONE_WITH for row in old)) if old else None
+
+
+def old_attempts(connection: Connection, before: datetime, after: int) -> Page | None:
+    """The next PAGE of the log behind `after`; None when nothing in it is from before."""
+    columns = (attempts.c.id, attempts.c.at)
+    found = connection.execute(
+        sa.select(*columns).where(attempts.c.id > after).order_by(attempts.c.id).limit(PAGE)
+    ).all()
+    old = sum(row.at < before for row in found)
+    return Page(after, found[-1].id, old) if old else None
+
+
+def delete_webhooks(connection: Connection, before: datetime, page: Page) -> int:
+    """Deletes what is old in the page and, still now, done with; returns how many messages that was."""
+    chosen = inbox.c.id.between(page.after + 1, page.last)
+    statement = sa.delete(inbox).where(chosen, inbox.c.received_at < before, inbox.c.state.in_(_DONE_WITH))
+    return connection.execute(statement).rowcount
+
+
+def delete_attempts(connection: Connection, before: datetime, page: Page) -> int:
+    """Deletes what is old in the page of the log; returns how many rows that was."""
+    chosen = attempts.c.id.between(page.after + 1, page.last)
+    return connection.execute(sa.delete(attempts).where(chosen, attempts.c.at < before)).rowcount

@@ -1,0 +1,70 @@
+"""What webhooks teach: the same whatever the order in which they are read, and however often."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.core import learnt
+from connector.records import Learnt, Preference, Word
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+TIMES = st.integers(0, 4).map(lambda half: START + timedelta(seconds=half / 2))
+PREFERENCES = st.dictionaries(
+    st.sampled_from(["topics", "channels"]), st.dictionaries(st.sampled_from(["a", "b"]), st.booleans())
+)
+WORDS = st.lists(
+    st.builds(
+        Word, TIMES, st.none() | st.booleans(), st.none() | st.sampled_from(["opened_at", "clicked_at"]), PREFERENCES
+    ),
+    max_size=6,
+)
+
+
+@given(WORDS, st.randoms(use_true_random=False))
+def test_the_order_in_which_words_arrive_makes_no_difference(words: list[Word], random: object) -> None:
+    shuffled = sorted(words, key=lambda _: random.random())  # type: ignore[attr-defined]
+
+    assert learnt.learn(Learnt(), shuffled) == learnt.learn(Learnt(), words)
+
+
+@given(WORDS)
+def test_what_is_heard_again_teaches_nothing_new(words: list[Word]) -> None:
+    known = learnt.learn(Learnt(), words)
+
+    assert learnt.learn(known, words) == known
+
+
+@given(WORDS)
+def test_the_newest_word_on_consent_counts_and_on_a_tie_the_opt_out(words: list[Word]) -> None:
+    said = [(word.at, word.opted_out) for word in words if word.opted_out is not None]
+    known = learnt.learn(Learnt(), words)
+
+    assert (known.opt_changed_at, known.opted_out) == (max(said) if said else (None, False))
+
+
+@given(WORDS)
+def test_the_newest_time_of_each_fact_is_kept(words: list[Word]) -> None:
+    known = learnt.learn(Learnt(), words)
+
+    for fact in ("opened_at", "clicked_at"):
+        seconds = [int(word.at.timestamp()) for word in words if word.fact == fact]
+        assert known.facts.get(fact) == (max(seconds) if seconds else None)
+
+
+def test_each_topic_has_its_own_newest_word() -> None:
+    first = Word(START, preferences={"topics": {"news": True, "offers": True}})
+    second = Word(START + timedelta(days=1), preferences={"topics": {"offers": False}})
+    known = learnt.learn(Learnt(), [second, first])
+
+    at = int(START.timestamp())
+    assert known.preferences == {"topics": {"news": Preference(True, at), "offers": Preference(False, at + 86_400)}}
+
+
+def test_of_what_may_be_somebody_elses_word_only_the_refusals_stay() -> None:
+    word = Word(START, opted_out=False, fact="opened_at", preferences={"topics": {"news": True, "offers": False}})
+
+    assert learnt.without_consent(word) == Word(START, None, "opened_at", {"topics": {"offers": False}})
+    assert learnt.without_consent(Word(START, opted_out=True)) == Word(START, opted_out=True)

@@ -1,0 +1,27 @@
+"""A running connector deletes what the settings no longer keep, and says how much that was."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from connector import app
+from connector.store import inbox
+from connector.store.database import Database
+from tests.places import Place, Process
+from tests.store import given
+from tests.store.given import webhook
+
+
+def test_old_bodies_are_deleted_events_and_unread_webhooks_stay(db: Database, place: Place) -> None:
+    now = app.now()
+    given.read(db, *(webhook(f"old {number}") for number in range(3)), b"unread", now=now - timedelta(days=8))
+    given.read(db, webhook("young"), now=now)
+    place.write(store=f'url = "{place.store_url}"\nwebhook_bodies = "7d"')
+    process = Process(place)
+    try:
+        assert process.wait_for("retention_deleted")["webhooks"] == 3
+    finally:
+        assert process.terminate() == 0
+    assert db.read(inbox.counts) == {"new": 0, "unread": 1}
+    assert [each["event_id"] for each in place.export("webhooks")] == [None, "young"]
+    assert len(place.export("events")) == 4

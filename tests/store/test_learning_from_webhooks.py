@@ -1,0 +1,101 @@
+"""What webhooks teach about users: facts for conditions, and preferences; neither sends anything by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from connector.settings import Settings
+from connector.store import export, schema, segments
+from connector.store.database import Database
+from tests.store import given
+from tests.store.given import webhook
+
+EARLY, LATE = 1_700_000_000, 1_700_000_001
+PREFERENCES = "customer.cio_subscription_preferences_changed"
+
+
+@pytest.fixture
+def ann(db: Database) -> str:
+    """A user of our own, who is at Customer.io."""
+    given.have(db, given.user("U1", external_id="1"))
+    given.sent(db, given.person("U1", customer_id="1"))
+    return "U1"
+
+
+def said(event_id: str, kind: str, at: int, **data: Any) -> bytes:
+    return webhook(event_id, kind, at=at, identifiers={"id": "1"}, **data)
+
+
+def exported(db: Database) -> dict[str, Any]:
+    (user,) = export.everything(db, "users", Settings())
+    return user
+
+
+def test_the_newest_times_are_kept_however_late_a_webhook_arrives(db: Database, ann: str) -> None:
+    given.read(db, said("a", "email.opened", LATE), said("b", "sms.delivered", EARLY))
+    given.read(db, said("c", "email.opened", EARLY), said("d", "email.clicked", LATE, machine=True))
+    found = exported(db)["customerio"]
+    assert {name: at.timestamp() for name, at in found.items()} == {"opened_at": LATE, "delivered_at": EARLY}
+
+
+def test_facts_make_nobody_pending_and_no_new_version(db: Database, ann: str) -> None:
+    given.read(db, said("a", "email.opened", LATE), said("b", PREFERENCES, LATE, content='{"topics":{"t":false}}'))
+    assert given.rows(db, schema.pending) == []
+    assert given.rows(db, schema.users, "version") == [1]
+
+
+def test_a_segment_may_ask_for_a_fact(db: Database, ann: str) -> None:
+    given.have(db, given.user("U2", external_id="2"))
+    table = {
+        "all": [
+            {"attribute": "customerio.opened_at", "exists": True},
+            {"attribute": "customerio.clicked_at", "exists": False},
+        ]
+    }
+    settings = Settings.model_validate({"segments": {"opened": table, "others": {"none": [table]}}})
+    given.read(db, said("a", "email.opened", LATE))
+    assert db.read(segments.sizes, settings) == {"opened": 1, "others": 1}
+
+
+def test_each_topic_and_channel_keeps_its_newest_word(db: Database, ann: str) -> None:
+    given.read(
+        db,
+        said("a", PREFERENCES, LATE, content='{"topics":{"topic_1":false},"channels":{"sms":true}}'),
+        said("b", PREFERENCES, EARLY, content='{"topics":{"topic_1":true,"topic_2":true}}'),
+    )
+    assert exported(db)["preferences"] == {
+        "topics": {"topic_1": False, "topic_2": True},
+        "channels": {"sms": True},
+    }
+
+
+def test_what_nobody_has_told_is_null(db: Database, ann: str) -> None:
+    assert (exported(db)["customerio"], exported(db)["preferences"]) == (None, None)
+
+
+def test_a_global_preference_change_opts_out_and_a_later_one_back_in(db: Database, ann: str) -> None:
+    given.read(db, said("a", PREFERENCES, EARLY, content='{"unsubscribed":true}'))
+    assert given.rows(db, schema.pending, "user_id") == ["U1"]
+    assert exported(db)["opted_out"] is True
+    given.read(db, said("b", PREFERENCES, LATE, content='{"unsubscribed":false}'))
+    assert exported(db)["opted_out"] is False
+
+
+def test_who_only_shares_an_email_learns_no_consent_from_anothers_id(db: Database) -> None:
+    given.have(db, given.user("U1", external_id="1", email="a@b.co"))
+    given.read(db, webhook("a", "customer.unsubscribed", at=EARLY, identifiers={"id": "1"}))
+    given.read(
+        db,
+        webhook("b", "customer.subscribed", at=LATE, identifiers={"id": "another", "email": "a@b.co"}),
+        webhook(
+            "c", PREFERENCES, at=LATE, content='{"topics":{"x":true}}', identifiers={"id": "another", "email": "a@b.co"}
+        ),
+    )
+    assert (exported(db)["opted_out"], exported(db)["preferences"]) == (True, None)
+
+
+def test_nothing_from_customerio_is_due_to_be_sent(db: Database, ann: str) -> None:
+    given.read(db, said("a", "email.opened", LATE), said("b", "customer.unsubscribed", LATE), said("c", "x.y", LATE))
+    assert given.rows(db, schema.events, "outbound") == ["none"] * 3

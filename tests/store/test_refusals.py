@@ -1,0 +1,39 @@
+"""Webhooks that were refused are counted by reason, with the first and the last time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from connector.store import refusals
+from connector.store.database import Database
+from connector.store.refusals import Refusal
+from tests.store import given
+from tests.store.given import NOW
+
+LATER = NOW + timedelta(hours=1)
+
+
+def test_none_were_refused_so_far(db: Database) -> None:
+    assert db.read(refusals.load) == []
+
+
+def test_the_count_grows_the_first_time_stays_and_the_last_one_moves(db: Database) -> None:
+    db.write(refusals.add, "bad_signature", 1, NOW)
+    db.write(refusals.add, "no_key", 2, NOW)
+    db.write(refusals.add, "bad_signature", 40, LATER)
+    assert db.read(refusals.load) == [Refusal("bad_signature", 41, NOW, LATER), Refusal("no_key", 2, NOW, NOW)]
+
+
+def test_a_reason_is_cleared_alone_and_counts_afresh(db: Database) -> None:
+    db.write(refusals.add, "bad_signature", 5, NOW)
+    db.write(refusals.add, "no_key", 2, NOW)
+    db.write(refusals.clear, "bad_signature")
+    db.write(refusals.clear, "never_seen")
+    assert db.read(refusals.load) == [Refusal("no_key", 2, NOW, NOW)]
+    db.write(refusals.add, "bad_signature", 1, LATER)
+    assert db.read(refusals.load)[0] == Refusal("bad_signature", 1, LATER, LATER)
+
+
+def test_refusals_of_several_servers_add_up(db: Database) -> None:
+    given.at_once([lambda: db.write(refusals.add, "bad_signature", 3, NOW)] * 8)
+    assert db.read(refusals.load) == [Refusal("bad_signature", 24, NOW, NOW)]

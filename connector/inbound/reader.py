@@ -30,7 +30,7 @@ from connector.settings import Settings
 from connector.store import database, events, inbox, pending, users
 from connector.store.database import Database
 
-BATCH = 250
+BATCH = 125
 _BATCH_BYTES = 4 * 1024 * 1024  # read, they take several times as much memory
 
 _POLL = 2.0

@@ -9,9 +9,10 @@ unread   authentic, but can't be read (`reason` says why); kept until it can
 from __future__ import annotations
 
 import binascii
+import functools
 import itertools
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -117,15 +118,24 @@ def take(connection: Connection, limit: int, most_bytes: int) -> list[InboxRow]:
     return [InboxRow(*row) for row in rows]
 
 
-def mark(connection: Connection, marks: Iterable[Mark]) -> None:
+def mark(connection: Connection, marks: Sequence[Mark]) -> None:
     """Says what became of messages that were taken."""
-    groups: defaultdict[tuple[str, str | None, str | None], list[int]] = defaultdict(list)
-    for each in marks:
-        groups[each.state, each.reason, each.kind].append(each.id)
-    chosen = inbox.c.id.in_(database.ids(connection))
-    for (state, reason, kind), ids in groups.items():
-        statement = sa.update(inbox).where(chosen).values(state=state, reason=reason, kind=kind)
-        connection.execute(statement, {"ids": database.dumps(ids)})
+    if marks:
+        ids = [each.id for each in marks]
+        document = documents.encoded(connection, inbox, [each._asdict() for each in marks])
+        connection.execute(
+            _mark(connection.dialect.name), {"document": document, "lowest": min(ids), "highest": max(ids)}
+        )
+
+
+@functools.cache
+def _mark(dialect: str) -> sa.TextClause:
+    source = documents.records(inbox, Mark._fields, dialect)
+    # The range keeps PostgreSQL at the primary key, whatever it guesses of the document and of a table that grows.
+    return sa.text(
+        f"UPDATE inbox SET state = records.state, reason = records.reason, kind = records.kind FROM {source} "  # noqa: S608
+        "WHERE inbox.id = records.id AND inbox.id BETWEEN :lowest AND :highest"
+    )
 
 
 def unread(

@@ -1,7 +1,7 @@
 """The composition root: builds settings, store, client, listeners and tasks from one settings file.
 
     public listener    webhooks -> inbox                 tasks   reader, worker, pass, settings watch, retention
-    admin listener     health, status
+    admin listener     health, status, metrics
 
 Nothing is made at import time. `running` is the whole connector as an async context manager; `main` runs it until a
 signal comes. On the way out the listeners stop first, then what was accepted is stored, then calls in flight end

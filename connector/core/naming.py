@@ -92,7 +92,7 @@ def legacy_kind(event_type: object) -> str | None:
     if not isinstance(event_type, str) or not _is_word(event_type):
         return None
     word = event_type
-    object_type = next((each for each in TYPES if word.startswith(f"{each}_")), word.partition("_")[0])
+    object_type = next((each for each in TYPES if word.startswith(f"{each}_")), word.partition("_")[0] or word)
     return f"{object_type}.{word[len(object_type) + 1 :] or 'reported'}"
 
 
@@ -113,4 +113,4 @@ def _built(kind: str) -> str:
 
 def _title(word: str) -> str:
     """`inbox_message` becomes `Inbox Message`; letters that are capitals already stay."""
-    return " ".join(part[:1].upper() + part[1:] for part in re.split(r"[_\s]+", word) if part)
+    return " ".join(part[:1].upper() + part[1:] for part in re.split(r"[_\s]+", word) if part) or word

@@ -85,7 +85,7 @@ def read(
     envelope = document.read(body)
     if isinstance(envelope, str):
         return Unread(envelope)
-    legacy = "event_type" in envelope and "metric" not in envelope
+    legacy = envelope.get("metric") is None
     kind = _kind(
         envelope.get("object_type"),
         envelope.get("object_type_type"),
@@ -140,10 +140,10 @@ def _identifiers(kind: str, data: dict[str, Any]) -> tuple[Identifier, ...]:
     named = data.get("identifiers")
     named = named if isinstance(named, dict) else {}
     found: list[Identifier] = []
-    customer_id = _text(named.get("id")) or _text(data.get("customer_id"))
+    customer_id = text.identifier(named.get("id")) or text.identifier(data.get("customer_id"))
     if customer_id:
         found.append(Identifier("customer_id", customer_id))
-    if cio_id := _text(named.get("cio_id")):
+    if cio_id := text.identifier(named.get("cio_id")):
         found.append(Identifier("cio_id", cio_id))
     address = text.email_address(named.get("email")) or text.email_address(data.get("email_address"))
     if address is None and kind.startswith("email."):
@@ -185,7 +185,7 @@ def _changed_preferences(data: dict[str, Any], at: datetime, flags: list[str]) -
         return None
     if isinstance(content, str):
         found = document.read(content.encode())
-        content = found if isinstance(found, dict) else None
+        content = text.without_nul(found) if isinstance(found, dict) else None
     if not isinstance(content, dict):
         flags.append("unreadable_content")
         return None
@@ -196,12 +196,6 @@ def _changed_preferences(data: dict[str, Any], at: datetime, flags: list[str]) -
             preferences[group] = {name: wanted for name, wanted in entries.items() if isinstance(wanted, bool)}
     unsubscribed = content.get("unsubscribed")
     return Word(at, opted_out=unsubscribed if isinstance(unsubscribed, bool) else None, preferences=preferences)
-
-
-def _text(value: Any) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value.strip() or None if isinstance(value, str) else None
 
 
 def _time(value: Any) -> datetime | None:

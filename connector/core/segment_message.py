@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-from connector.core import text
+from connector.core import document, text
 
 # The vendor's names in `data`, and ours in `properties`.
 _PROPERTIES = {
@@ -96,10 +94,11 @@ def _first_recipient(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _content(body: bytes | None) -> Any:
-    """The text of the message in a webhook that could be read; None when it has none."""
+    """The text of the message in a webhook; None when it has none, or can't be read."""
     if body is None or b'"content"' not in body:
         return None
-    data = msgspec.json.decode(body).get("data")
+    found = document.read(body)
+    data = found.get("data") if isinstance(found, dict) else None
     return data.get("content") if isinstance(data, dict) else None
 
 

@@ -37,6 +37,10 @@ _POLL = 2.0
 _QUIET = 0.02
 _REST = 6  # times as long as the batch took: at least a seventh of the time is the reader's, however busy it gets
 _PAUSE_AFTER_FAILURE = 5.0
+# SQLite's lock is not fair: whoever waits for it looks every tenth of a second, and is passed over by a writer in
+# another process that lets go of it for less.
+_WITHOUT_A_GAP = 0.3
+_GAP = 0.12
 _log = log.get("reader")
 
 
@@ -63,6 +67,7 @@ class Reader:
         self._clock = clock
         self._metrics = metrics if metrics is not None else Metrics()
         self._wake = asyncio.Event()
+        self._gap_at: float | None = None
 
     def wake(self) -> None:
         """Something was appended."""
@@ -89,11 +94,20 @@ class Reader:
                 continue
 
     async def read_outstanding(self) -> int:
-        """Reads until nothing is new, without a rest; returns how many messages that were."""
+        """Reads until nothing is new, with gaps in which another process can append; returns how many that were."""
         total = 0
         while outcome := await self._read_batch():
             total += outcome.total()
+            await self._let_others_write()
         return total
+
+    async def _let_others_write(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._gap_at is None:
+            self._gap_at = loop.time()
+        if self._db.dialect == "sqlite" and loop.time() - self._gap_at > _WITHOUT_A_GAP:
+            await asyncio.sleep(_GAP)
+            self._gap_at = loop.time()
 
     async def _read_batch(self) -> Outcome:
         outcome = await self._db.on_thread(lambda: read_batch(self._db, self._settings(), self._clock()))
@@ -153,6 +167,7 @@ class _Batch:
     """What a batch will write, and who is known by now, users made in this very batch included."""
 
     known: dict[Identifier, str]
+    with_ids: set[str]  # of the users whose email is named, those whom an id names too
     new_users: list[dict[str, Any]] = field(default_factory=list)
     named: list[tuple[Identifier, str]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -179,15 +194,35 @@ def _apply(connection: Connection, rows: Sequence[InboxRow], settings: Settings,
         else:
             marks.append(inbox.Mark(row.id, "read", None, found.kind))
             readings.append((row, found))
-    wanted = [each for _, reading in readings for each in _lookups(reading.identifiers, settings)]
-    batch = _Batch(users.find(connection, wanted), marks=marks)
-    for row, reading in readings:
-        _place(batch, row, reading, settings)
+    lookups = [_lookups(reading.identifiers, settings) for _, reading in readings]
+    known = users.find(connection, [each for of_one in lookups for each in of_one])
+    batch = _Batch(known, _with_ids(connection, known, lookups, settings), marks=marks)
+    for (row, reading), of_one in zip(readings, lookups, strict=True):
+        _place(batch, row, reading, of_one, settings)
     users.add(connection, batch.new_users, batch.named)
     events.add(connection, batch.events)
     _learn(connection, batch.words, now)
     inbox.mark(connection, batch.marks)
     return Counter((mark.state, mark.reason) for mark in batch.marks)
+
+
+def _with_ids(
+    connection: Connection,
+    known: Mapping[Identifier, str],
+    lookups: Sequence[Sequence[Identifier]],
+    settings: Settings,
+) -> set[str]:
+    """Of the users whom nothing but an email matches, those who have an id that Customer.io could know them by."""
+    by_email = {known[of_one[-1]] for of_one in lookups if _by_email_alone(of_one, known)}
+    kinds = {"customer_id", "external_id"} & {"customer_id", *settings.people.customer_id}
+    return users.named_by(connection, by_email, kinds) if by_email else set()
+
+
+def _by_email_alone(lookups: Sequence[Identifier], known: Mapping[Identifier, str]) -> bool:
+    """The webhook names an id, and it is nobody's here; the email is somebody's."""
+    if len(lookups) < 2 or lookups[0].kind != "customer_id" or lookups[-1].kind != "email":
+        return False
+    return lookups[-1] in known and not any(each in known for each in lookups[:-1])
 
 
 def _learn(connection: Connection, words: Mapping[str, Sequence[Word]], now: datetime) -> None:
@@ -208,16 +243,16 @@ def _learn(connection: Connection, words: Mapping[str, Sequence[Word]], now: dat
         pending.mark_mirrored(connection, opted, now)
 
 
-def _place(batch: _Batch, row: InboxRow, reading: Reading, settings: Settings) -> None:
+def _place(batch: _Batch, row: InboxRow, reading: Reading, lookups: Sequence[Identifier], settings: Settings) -> None:
     """Finds or makes the user of one reading and notes what follows from it."""
-    lookups = _lookups(reading.identifiers, settings)
     matched = [each for each in lookups if each in batch.known]
     owners = [batch.known[each] for each in matched]
     user_id = owners[0] if owners else None
     context = reading.context
     word = reading.word
-    if word is not None and matched and matched[0].kind == "email" and lookups[0].kind != "email":
-        # The webhook names somebody by an id that is nobody's here; who only shares their email stays opted out.
+    # It may be about somebody else, who only shares the email of a user whose own id is another one.
+    is_doubtful = user_id in batch.with_ids and _by_email_alone(lookups, batch.known)
+    if word is not None and is_doubtful:
         word = learnt.without_consent(word)
     if user_id is None and lookups:
         user_id = _make_user(batch, reading.identifiers, settings, row.received_at)
@@ -226,7 +261,7 @@ def _place(batch: _Batch, row: InboxRow, reading: Reading, settings: Settings) -
         context = {**context, "flags": [*context.get("flags", []), "identity_conflict"]}
     if user_id is not None:
         for each in reading.identifiers:
-            if each.kind == "cio_id":
+            if each.kind == "cio_id" and not is_doubtful:
                 batch.name(each, user_id)
         if word is not None:
             batch.words[user_id].append(word)
@@ -271,6 +306,8 @@ def _make_user(batch: _Batch, named: Sequence[Identifier], settings: Settings, s
     )
     for each in stored:
         batch.name(each, user_id)
+    if not {"customer_id", "external_id"}.isdisjoint(values):
+        batch.with_ids.add(user_id)
     return user_id
 
 

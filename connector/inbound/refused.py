@@ -19,6 +19,7 @@ from connector.store.database import Database
 BAD_SIGNATURE = "bad_signature"
 
 _PAUSE = 1.0
+_PAUSE_AFTER_FAILURE = 5.0
 _log = log.get("webhooks")
 
 
@@ -56,11 +57,10 @@ class Refused:
         """Writes what was noted to the store, until cancelled."""
         while True:
             await self._changed.wait()
-            await self.flush()
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_PAUSE if await self.flush() else _PAUSE_AFTER_FAILURE)
 
-    async def flush(self) -> None:
-        """Writes what was noted and not written yet; when the store fails, the next time."""
+    async def flush(self) -> bool:
+        """Writes what was noted and not written yet; false when the store failed, which leaves it to the next time."""
         self._changed.clear()
         noted, taken = Counter(self._noted), self._one_was_taken
         self._noted.clear()
@@ -69,8 +69,12 @@ class Refused:
             await self._database.run(_write, noted, taken, self._clock())
         except sa.exc.SQLAlchemyError as error:
             _log.error("refusals_not_noted", error=type(error).__name__)
-            self._noted.update(noted)
+            if not self._one_was_taken:  # one that was taken meanwhile has cleared them
+                self._noted.update(noted)
             self._one_was_taken |= taken
+            self._changed.set()
+            return False
+        return True
 
 
 def _write(connection: sa.Connection, noted: Counter[str], taken: bool, now: datetime) -> None:

@@ -170,7 +170,8 @@ class Listener:
         if not self._place.handed_over:
             for one in self._place.sockets:
                 while self._accept(one):
-                    await asyncio.wait(self._connecting)
+                    if self._connecting:  # or they have gone while they waited
+                        await asyncio.wait(self._connecting)
         self._place.close()
         if self._connecting:
             await asyncio.wait(self._connecting)

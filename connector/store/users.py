@@ -71,6 +71,15 @@ def find(connection: Connection, wanted: Iterable[Identifier]) -> dict[Identifie
     return found
 
 
+def named_by(connection: Connection, user_ids: Iterable[str], kinds: Iterable[str]) -> set[str]:
+    """Those of the users who have an identifier of one of these kinds."""
+    ids = _IDS_POSTGRES if connection.dialect.name == "postgresql" else _IDS_SQLITE
+    query = sa.select(identifiers.c.user_id).where(
+        identifiers.c.user_id.in_(ids), identifiers.c.kind.in_(sorted(kinds))
+    )
+    return set(connection.execute(query, {"ids": database.dumps(sorted(user_ids))}).scalars())
+
+
 def load(connection: Connection, user_ids: Sequence[str]) -> dict[str, User]:
     """The users with these ids."""
     found: dict[str, User] = {}

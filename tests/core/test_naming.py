@@ -42,6 +42,29 @@ def test_what_is_no_word_names_no_kind(object_type: object, metric: object) -> N
     assert naming.kind(object_type, metric) is None
 
 
+@pytest.mark.parametrize(
+    ("event_type", "kind", "name"),
+    [
+        ("email_opened", "email.opened", "Email Opened"),
+        ("customer_unsubscribed", "customer.unsubscribed", "Customer Unsubscribed"),
+        ("in_app_clicked", "in_app.clicked", "In-App Message Link Clicked"),
+        ("pigeon_has_landed", "pigeon.has_landed", "Pigeon Has Landed"),
+        ("pigeon", "pigeon.reported", "Pigeon Reported"),
+        ("email_", "email.reported", "Email Reported"),
+        ("_landed", "_landed.reported", "Landed Reported"),
+        ("_", "_.reported", "_ Reported"),
+    ],
+)
+def test_an_old_type_is_a_kind_with_a_type_and_a_metric(event_type: str, kind: str, name: str) -> None:
+    assert naming.legacy_kind(event_type) == kind
+    assert naming.name(kind, {}) == name
+
+
+def test_no_name_is_blank_and_none_begins_or_ends_with_a_blank() -> None:
+    assert naming.name("_._", {}) == "_ _"
+    assert naming.name("email._", {}) == "Email _"
+
+
 def test_what_the_settings_say_goes_first() -> None:
     assert naming.name("email.clicked", {"email.clicked": "Clicked"}) == "Clicked"
 

@@ -210,6 +210,13 @@ def test_a_nul_is_replaced_and_flagged_in_names_values_and_identifiers() -> None
     assert reading.context["flags"] == ["nul_replaced"]
 
 
+def test_a_nul_in_preferences_is_replaced_although_their_json_stands_in_a_string() -> None:
+    content = r'{"topics":{"a\u0000":true,"b":false},"channels\u0000":{"sms":true}}'
+    word = read(webhook("customer.cio_subscription_preferences_changed", content=content)).word
+
+    assert word == Word(AT, preferences={"topics": {"a\ufffd": True, "b": False}})
+
+
 def test_the_letters_of_an_escaped_nul_are_not_a_nul() -> None:
     reading = read(webhook(subject=r"what \u0000 means"))
 
@@ -329,6 +336,12 @@ def test_the_old_format_is_told_by_its_event_type(event_type: str) -> None:
     kinds = {"email_sent": "email.sent", "in_app_opened": "in_app.opened", "fax_torn_up": "fax.torn_up"}
     assert reading.kind == kinds.get(event_type, "mystery.reported")
     assert reading.context == {"kind": reading.kind, "format": "legacy"}
+
+
+def test_a_null_metric_beside_an_event_type_is_the_old_format_too() -> None:
+    reading = read(b'{"event_type":"email_sent","metric":null,"event_id":"1","timestamp":1,"data":{}}')
+
+    assert (reading.kind, reading.context["format"]) == ("email.sent", "legacy")
 
 
 def test_a_word_dated_in_the_future_counts_from_when_it_came() -> None:

@@ -224,6 +224,8 @@ def test_a_messages_text_comes_from_the_raw_webhook_while_that_is_kept() -> None
     assert content(body({"subject": 'the "content" is elsewhere'})) is None
     assert content(json.dumps({"content": "of the envelope", "data": []}).encode()) is None
     assert content(None) is None
+    assert content(b'{"data": {"content": "twice", "content": "or once"}}') is None
+    assert content(b'{"data": {"content": "cut o') is None
     assert content(body({"content": "raw"}), content='{"topics": {}}') == '{"topics": {}}'
 
 

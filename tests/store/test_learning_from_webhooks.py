@@ -96,6 +96,52 @@ def test_who_only_shares_an_email_learns_no_consent_from_anothers_id(db: Databas
     assert (exported(db)["opted_out"], exported(db)["preferences"]) == (True, None)
 
 
+def test_a_preference_with_a_nul_in_its_name_is_kept(db: Database, ann: str) -> None:
+    given.read(db, said("a", PREFERENCES, LATE, content=r'{"topics":{"a\u0000b":false}}'))
+    assert given.rows(db, schema.inbox, "state", "reason") == [("read", None)]
+    assert exported(db)["preferences"] == {"topics": {"a\ufffdb": False}}
+
+
+STRANGER = {"id": "another", "email": "a@b.co", "cio_id": "c9"}
+
+
+@pytest.mark.parametrize("apart", [True, False], ids=["in batches of their own", "in one batch"])
+def test_somebody_with_another_id_and_the_same_email_never_speaks_for_a_user(db: Database, apart: bool) -> None:
+    given.have(db, given.user("U1", external_id="1", email="a@b.co"))
+    words = [
+        webhook("a", "customer.unsubscribed", at=EARLY, identifiers={"id": "1"}),
+        webhook("b", "email.opened", at=EARLY, identifiers=STRANGER),
+        webhook("c", "customer.subscribed", at=LATE, identifiers=STRANGER),
+    ]
+    for each in ([word] for word in words) if apart else (words,):
+        given.read(db, *each)
+    found = {user["id"]: user for user in export.everything(db, "users", Settings())}
+    assert (found["U1"]["opted_out"], found["U1"]["cio_id"]) == (True, None)
+    assert given.rows(db, schema.events, "user_id") == ["U1"] * 3
+
+
+@pytest.mark.parametrize("named", [{"cio_id": "c1"}, {"id": "77", "cio_id": "c1"}], ids=["cio_id", "id"])
+@pytest.mark.parametrize("late_first", [True, False])
+def test_who_is_known_by_email_alone_may_unsubscribe_and_subscribe_in_any_order(
+    db: Database, named: dict[str, str], late_first: bool
+) -> None:
+    given.have(db, given.user("U1", email="a@b.co"))
+    words = [
+        webhook("a", "customer.unsubscribed", at=EARLY, identifiers={**named, "email": "a@b.co"}),
+        webhook("b", "customer.subscribed", at=LATE, identifiers={**named, "email": "a@b.co"}),
+    ]
+    for word in reversed(words) if late_first else words:
+        given.read(db, word)
+    assert (exported(db)["opted_out"], exported(db)["cio_id"]) == (False, "c1")
+
+
+def test_who_is_known_by_email_alone_may_subscribe_after_an_old_webhook_opted_them_out(db: Database) -> None:
+    given.have(db, given.user("U1", email="a@b.co"))
+    given.read(db, webhook("a", "customer.unsubscribed", at=EARLY, email_address="a@b.co"))
+    given.read(db, webhook("b", "customer.subscribed", at=LATE, identifiers={"cio_id": "c1", "email": "a@b.co"}))
+    assert exported(db)["opted_out"] is False
+
+
 def test_nothing_from_customerio_is_due_to_be_sent(db: Database, ann: str) -> None:
     given.read(db, said("a", "email.opened", LATE), said("b", "customer.unsubscribed", LATE), said("c", "x.y", LATE))
     assert given.rows(db, schema.events, "outbound") == ["none"] * 3

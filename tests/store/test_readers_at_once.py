@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pytest
+
+from connector.commands import replay
 from connector.inbound import reader, upsert
 from connector.store import events, inbox, mirror, pending, schema, users
 from connector.store.database import Database
@@ -91,6 +98,43 @@ def assert_one_user_of_each_person(db: Database) -> None:
     assert sorted(found) == sorted((f"u{number}", "own", True, {"plan": "pro"}) for number in range(PEOPLE))
     assert not [context for context in given.rows(db, schema.events, "context") if "flags" in context]
     assert given.rows(db, schema.inbox, "state") == ["read"] * db.read(inbox.count)
+
+
+@pytest.mark.parametrize("is_unread", [False, True], ids=["new", "put back by a replay"])
+def test_a_command_that_reads_a_backlog_lets_a_server_append_meanwhile(
+    store_url: str, db: Database, monkeypatch: pytest.MonkeyPatch, is_unread: bool
+) -> None:
+    monkeypatch.setattr(reader, "BATCH", 2)
+    monkeypatch.setattr(reader, "_WITHOUT_A_GAP", 0.1)
+    monkeypatch.setattr(replay, "PAGE", 10)
+    rows = given.received(*(webhook(f"e{number}") for number in range(2000)))
+    db.write(inbox.append, inbox.CUSTOMERIO, [replace(each, unread_reason="x" if is_unread else None) for each in rows])
+    waits: list[float] = []
+    over = threading.Event()
+
+    def command() -> float:
+        own = Database(store_url)
+        began = time.monotonic()
+        try:
+            if is_unread:
+                asyncio.run(replay.webhooks(own, given.SETTINGS, lambda: NOW))
+            else:
+                asyncio.run(reader.Reader(own, lambda: given.SETTINGS, lambda: NOW).read_outstanding())
+        finally:
+            over.set()
+            own.close()
+        return time.monotonic() - began
+
+    def server() -> None:
+        while not over.is_set():
+            began = time.monotonic()
+            db.write(inbox.append, inbox.CUSTOMERIO, given.received(webhook(f"new {len(waits)}")))
+            waits.append(time.monotonic() - began)
+            time.sleep(0.01)
+
+    took, _ = given.at_once([command, server])
+    assert max(waits) < took / 2
+    assert db.read(inbox.counts)["unread"] == 0
 
 
 def test_readers_and_full_passes_that_mark_the_same_people_never_wait_for_each_other(

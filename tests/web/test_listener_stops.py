@@ -78,6 +78,16 @@ async def test_a_stop_takes_who_waits_in_the_kernels_queue() -> None:
         await stopped
 
 
+async def test_a_stop_goes_on_when_those_who_waited_have_gone() -> None:
+    async with stopping() as (running, stop):
+        idle = await running.connect()
+        assert await idle.ask(request(b"x")) == 200
+        still = iter([True, True, False])
+        running.listener._accept = lambda _socket: next(still)
+        await stop()
+        assert await idle.is_closed()
+
+
 async def test_a_stop_closes_who_is_quiet_soon_and_gives_up_what_does_not_come() -> None:
     limits = Limits(quiet_seconds=0.1, arriving_seconds=0.4)
     async with stopping(limits) as (running, stop):

@@ -1,0 +1,93 @@
+"""Requests that were refused reach the store, and are forgotten once one was taken, also when the store fails."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from connector.inbound import refused
+from connector.inbound.refused import BAD_SIGNATURE, Refused
+from connector.store import refusals
+from connector.store.database import Database
+from connector.store.refusals import Refusal
+from tests.store.given import NOW
+
+LATER = NOW + timedelta(hours=1)
+
+
+class Noted:
+    """Requests as a server notes them, at a time that a test moves."""
+
+    def __init__(self, db: Database) -> None:
+        self.now = NOW
+        self.refused = Refused(db, lambda: self.now)
+
+    async def bad(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.refused.note(BAD_SIGNATURE)
+        await self.refused.flush()
+
+
+@pytest.fixture
+def noted(db: Database) -> Noted:
+    return Noted(db)
+
+
+def rename(db: Database, before: str, after: str) -> None:
+    db.write(lambda connection: connection.execute(sa.text(f"ALTER TABLE {before} RENAME TO {after}")))
+
+
+async def test_refused_requests_add_up_in_the_store(db: Database, noted: Noted) -> None:
+    await noted.bad(3)
+    noted.now = LATER
+    await noted.bad()
+    assert db.read(refusals.load) == [Refusal(BAD_SIGNATURE, 4, NOW, LATER)]
+    assert (noted.refused.count, noted.refused.last_at) == (4, LATER)
+
+
+async def test_one_that_was_taken_clears_what_was_refused_before_it(db: Database, noted: Noted) -> None:
+    await noted.bad(3)
+    noted.refused.note(BAD_SIGNATURE)
+    noted.refused.taken()
+    noted.now = LATER
+    await noted.bad(2)
+    assert db.read(refusals.load) == [Refusal(BAD_SIGNATURE, 2, LATER, LATER)]
+
+
+async def test_the_first_one_that_is_taken_clears_what_an_earlier_process_left(db: Database, noted: Noted) -> None:
+    db.write(refusals.add, BAD_SIGNATURE, 5, NOW)
+    noted.refused.taken()
+    await noted.refused.flush()
+    assert db.read(refusals.load) == []
+
+
+async def test_what_the_store_could_not_take_is_written_when_it_can(
+    db: Database, noted: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refused, "_PAUSE_AFTER_FAILURE", 0.01)
+    rename(db, "refusals", "away")
+    await noted.bad(2)
+    rename(db, "away", "refusals")
+    keeping = asyncio.create_task(noted.refused.keep())
+    async with asyncio.timeout(10):
+        while not db.read(refusals.load):
+            await asyncio.sleep(0.01)
+    keeping.cancel()
+    assert db.read(refusals.load) == [Refusal(BAD_SIGNATURE, 2, NOW, NOW)]
+
+
+async def test_one_taken_while_the_store_fails_still_clears_what_was_refused_before_it(
+    db: Database, noted: Noted
+) -> None:
+    rename(db, "refusals", "away")
+    noted.refused.note(BAD_SIGNATURE)
+    failing = asyncio.create_task(noted.refused.flush())
+    await asyncio.sleep(0)
+    noted.refused.taken()
+    await failing
+    rename(db, "away", "refusals")
+    await noted.refused.flush()
+    assert db.read(refusals.load) == []

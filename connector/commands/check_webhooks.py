@@ -26,6 +26,7 @@ from connector.store.database import Database
 _LOOKED_AT = 1000
 _PAGE = 50
 _SILENCE = timedelta(hours=24)
+_KEY_CHANGED = timedelta(minutes=10)  # so long none was taken, and one was still refused
 _TWINS = 3
 _TWINS_SHARE = 0.01
 _PREFERENCES = ".cio_subscription_preferences_changed"
@@ -71,7 +72,7 @@ def from_store(db: Database, settings: Settings, now: datetime) -> Iterator[Line
     if settings.webhooks.signing_keys or settings.webhooks.url_key.get_secret_value():
         yield _last(last, now)
     for refusal in db.read(refusals.load):
-        if refusal.reason == BAD_SIGNATURE:
+        if refusal.reason == BAD_SIGNATURE and now - refusal.last_at <= refusals.QUIET:
             yield _refused(refusal, last)
     if unread := db.read(inbox.unread_reasons):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in unread.most_common())
@@ -101,9 +102,9 @@ def _refused(refusal: refusals.Refusal, last: datetime | None) -> Line:
         f"{refusal.count:,} refused for a wrong signature since {_minute(refusal.since)}, "
         f"the last {_minute(refusal.last_at)}"
     )
-    if last is None or last < refusal.since:
+    if last is None or last < refusal.since or refusal.last_at - last > _KEY_CHANGED:
         return _warning(
-            f"{told}, and none taken since: webhooks.signing_keys differ from Customer.io's; "
+            f"{told}, and none taken meanwhile: webhooks.signing_keys differ from Customer.io's; "
             "copy the webhook's signing key there again"
         )
     return _warning(

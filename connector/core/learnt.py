@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from connector.records import Learnt, Preference, Word
 
@@ -18,6 +18,18 @@ def learn(known: Learnt, words: Iterable[Word]) -> Learnt:
     for word in words:
         known = _learn_one(known, word)
     return known
+
+
+def merged(one: Learnt, other: Learnt) -> Learnt:
+    """What is known of somebody who turns out to be both."""
+    words = [Word(other.opt_changed_at, opted_out=other.opted_out)] if other.opt_changed_at is not None else []
+    words += [Word(_at(second), fact=fact) for fact, second in other.facts.items()]
+    words += [
+        Word(_at(entry.at), preferences={group: {name: entry.wanted}})
+        for group, entries in other.preferences.items()
+        for name, entry in entries.items()
+    ]
+    return learn(one, words)
 
 
 def without_consent(word: Word) -> Word:
@@ -43,6 +55,10 @@ def _learn_one(known: Learnt, word: Word) -> Learnt:
             merged = _preferences(preferences.get(group, {}), entries, second)
             preferences = {**preferences, group: merged}
     return Learnt(opted_out, opt_changed_at, facts, preferences)
+
+
+def _at(second: int) -> datetime:
+    return datetime.fromtimestamp(second, UTC)
 
 
 def _newer(at: datetime, opted_out: bool, known_at: datetime | None) -> bool:

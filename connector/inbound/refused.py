@@ -24,15 +24,13 @@ _log = log.get("webhooks")
 
 
 class Refused:
-    """How many requests were refused since the start, and since when without one that was taken."""
+    """How many requests were refused since the start, and when the last one was."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
         self._noted: Counter[str] = Counter()
         self._changed = asyncio.Event()
-        self._one_was_taken = False
-        self._clean = False  # an earlier process may have left some in the store
         self.count = 0
         self.last_at: datetime | None = None
 
@@ -41,17 +39,9 @@ class Refused:
         self.count += 1
         self.last_at = self._clock()
         self._noted[reason] += 1
-        self._clean = False
         self._changed.set()
         if self.count & (self.count - 1) == 0:
             _log.warning("webhook_refused", reason=reason, refused=self.count)
-
-    def taken(self) -> None:
-        """A request was authentic, so the keys are right."""
-        if not self._clean:
-            self._clean = self._one_was_taken = True
-            self._noted.clear()
-            self._changed.set()
 
     async def keep(self) -> None:
         """Writes what was noted to the store, until cancelled."""
@@ -62,23 +52,18 @@ class Refused:
     async def flush(self) -> bool:
         """Writes what was noted and not written yet; false when the store failed, which leaves it to the next time."""
         self._changed.clear()
-        noted, taken = Counter(self._noted), self._one_was_taken
+        noted = Counter(self._noted)
         self._noted.clear()
-        self._one_was_taken = False
         try:
-            await self._database.run(_write, noted, taken, self._clock())
+            await self._database.run(_write, noted, self._clock())
         except sa.exc.SQLAlchemyError as error:
             _log.error("refusals_not_noted", error=type(error).__name__)
-            if not self._one_was_taken:  # one that was taken meanwhile has cleared them
-                self._noted.update(noted)
-            self._one_was_taken |= taken
+            self._noted.update(noted)
             self._changed.set()
             return False
         return True
 
 
-def _write(connection: sa.Connection, noted: Counter[str], taken: bool, now: datetime) -> None:
-    if taken:
-        refusals.clear(connection, BAD_SIGNATURE)
+def _write(connection: sa.Connection, noted: Counter[str], now: datetime) -> None:
     for reason, number in noted.items():
         refusals.add(connection, reason, number, now)

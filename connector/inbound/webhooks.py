@@ -13,7 +13,7 @@ from datetime import datetime
 
 from aiohttp import web
 
-from connector import errors
+from connector import errors, log
 from connector.core import naming, normalize, signature
 from connector.inbound.appender import RETRY_AFTER, Appender
 from connector.inbound.refused import BAD_SIGNATURE, Refused
@@ -23,6 +23,8 @@ from connector.settings import Settings, Webhooks
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 PATH = "/webhooks/customerio"
+
+_log = log.get("webhooks")
 
 
 class Receiver:
@@ -52,6 +54,12 @@ class Receiver:
         except web.HTTPRequestEntityTooLarge:
             self._metrics.refused.labels("too_large").inc()
             raise
+        except (web.HTTPException, web.RequestPayloadError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is: a 500 would hold back the stream for an hour
+            self._metrics.refused.labels("internal").inc()
+            _log.error("request_failed", path=PATH, error=type(error).__name__)
+            raise errors.Unavailable("internal", "this failed here, the log says more", RETRY_AFTER) from None
         return web.Response()
 
     async def _take(self, request: web.Request) -> None:
@@ -64,7 +72,6 @@ class Receiver:
         if not _is_authentic(request, body, webhooks):
             self._refused.note(BAD_SIGNATURE)
             raise errors.Refused(401, BAD_SIGNATURE, "the signature is missing or made with another key")
-        self._refused.taken()
         self._metrics.received.inc()
         now = self._clock()
         glance = normalize.glance(body)

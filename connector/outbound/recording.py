@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from sqlalchemy.engine import Connection
 
 from connector import log
+from connector.core import learnt
 from connector.core.outcome import Outcome, Undelivered
 from connector.outbound.preparation import Prepared
-from connector.records import Mirror
-from connector.store import attempts, database, mirror, pending
+from connector.records import Identifier, Mirror
+from connector.store import attempts, database, mirror, pending, users
 from connector.store.attempts import Attempt
 
 _log = log.get("worker")
@@ -99,13 +100,38 @@ def record(
     for each in prepared:
         if each.user_id in ours and not each.parts:
             _skipped(notes, each, mapping_hash)
+    strangers = _strangers(connection, notes.people, now)
     mirror.record(connection, notes.people)
     mirror.touch(connection, notes.touched)
     attempts.add(connection, notes.log_rows, now)
     pending.finish(connection, lease, notes.done, now)
     pending.postpone(connection, lease, notes.failures, now)
     pending.give_back(connection, lease, paused_until)
+    _inherit(connection, strangers, now)
     return notes.tally
+
+
+def _strangers(connection: Connection, people: Sequence[Mirror], now: datetime) -> dict[str, str]:
+    """By user who was just created: whom webhooks have known under that customer id until now."""
+    created = {
+        Identifier("customer_id", each.customer_id): each.user_id
+        for each in people
+        if each.id_kind == "id" and each.created_at == now
+    }
+    owners = users.find(connection, created)
+    return {created[each]: owner for each, owner in owners.items() if owner != created[each]}
+
+
+def _inherit(connection: Connection, strangers: dict[str, str], now: datetime) -> None:
+    """What webhooks have taught about a customer id before we sent it is about the user who has it now. Who opted
+    out is due once more: the create could not know."""
+    if not strangers:
+        return
+    known = users.learnt(connection, [*strangers, *strangers.values()])
+    heirs = {user_id: learnt.merged(known[user_id], known[stranger]) for user_id, stranger in strangers.items()}
+    users.remember(connection, heirs, now)
+    users.touch(connection, list(heirs))
+    pending.mark_mirrored(connection, list(heirs), now)
 
 
 def _delivered(notes: _Notes, result: Result, owners: dict[str, str], mapping_hash: str, now: datetime) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector.store import database
 from connector.store.schema import refusals
+
+QUIET = timedelta(hours=24)
+"""Without a refusal for so long, the trouble is over; a later one is another trouble."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +26,15 @@ class Refusal:
 
 
 def add(connection: Connection, reason: str, count: int, now: datetime) -> None:
-    """`count` more were refused. `since` stays what it was, until `clear`."""
+    """`count` more were refused. `since` stays what it was, unless there was none for QUIET before."""
     new = database.insert(connection, refusals).values(reason=reason, count=count, since=now, last_at=now)
-    grown = {"count": refusals.c.count + new.excluded.count, "last_at": new.excluded.last_at}
+    goes_on = refusals.c.last_at >= now - QUIET
+    grown = {
+        "count": sa.case((goes_on, refusals.c.count), else_=0) + new.excluded.count,
+        "since": sa.case((goes_on, refusals.c.since), else_=new.excluded.since),
+        "last_at": new.excluded.last_at,
+    }
     connection.execute(new.on_conflict_do_update(index_elements=["reason"], set_=grown))
-
-
-def clear(connection: Connection, reason: str) -> None:
-    """What was refused for this reason is no trouble any more."""
-    connection.execute(sa.delete(refusals).where(refusals.c.reason == reason))
 
 
 def load(connection: Connection) -> list[Refusal]:

@@ -71,7 +71,7 @@ sa.Index(
     postgresql_where=inbox.c.state == sa.literal_column("'unread'"),
 )
 
-# Webhooks that were refused, one row for each reason: how many since the last one that was taken.
+# Webhooks that were refused, one row for each reason: how many of them, and since when without a day of quiet.
 refusals = sa.Table(
     "refusals",
     metadata,

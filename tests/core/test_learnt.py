@@ -54,6 +54,13 @@ def test_the_newest_time_of_each_fact_is_kept(words: list[Word]) -> None:
         assert known.facts.get(fact) == (max(seconds) if seconds else None)
 
 
+@given(WORDS, WORDS)
+def test_who_turns_out_to_be_two_has_heard_what_both_have(words: list[Word], others: list[Word]) -> None:
+    both = learnt.merged(learnt.learn(Learnt(), words), learnt.learn(Learnt(), others))
+
+    assert both == learnt.learn(Learnt(), [*words, *others])
+
+
 def test_each_topic_has_its_own_newest_word() -> None:
     first = Word(START, preferences={"topics": {"news": True, "offers": True}})
     second = Word(START + timedelta(days=1), preferences={"topics": {"offers": False}})

@@ -60,8 +60,9 @@ def prove(place: Place, webhooks: int, kills: int, seed: int) -> Outcome:
     place.write(server=f"port = {_free_port()}")
     began = time.monotonic()
     connector = Process(place)
-    sandbox = Sandbox("--webhook-url", f"{connector.url}/webhooks/customerio", "--signing-key", KEY)
+    sandbox: Sandbox | None = None
     try:
+        sandbox = Sandbox("--webhook-url", f"{connector.url}/webhooks/customerio", "--signing-key", KEY)
         load = {
             "count": webhooks,
             "duplicates": 0.2,
@@ -81,7 +82,8 @@ def prove(place: Place, webhooks: int, kills: int, seed: int) -> Outcome:
         acknowledged = list(_acknowledged(sandbox))
         outcome = _judge(place, acknowledged, kills)
     finally:
-        sandbox.kill()
+        if sandbox is not None:
+            sandbox.kill()
         connector.terminate()
     outcome.seconds = time.monotonic() - began
     return outcome

@@ -109,6 +109,20 @@ def test_refusals_before_any_webhook_was_taken_say_that_the_key_differs(db: Data
     assert any("signing_keys differ" in message for message in warned(db))
 
 
+def test_refusals_go_on_after_others_were_taken_when_the_key_was_changed(db: Database) -> None:
+    db.write(refusals.add, "bad_signature", 1, NOW - 3 * HOUR)
+    arrived(db, webhook("a"), at=NOW - 2 * HOUR)
+    db.write(refusals.add, "bad_signature", 1, NOW)
+    [message] = warned(db)
+    assert "and none taken meanwhile: webhooks.signing_keys differ" in message
+
+
+def test_refusals_of_long_ago_are_no_trouble(db: Database) -> None:
+    db.write(refusals.add, "bad_signature", 3, NOW - 25 * HOUR)
+    arrived(db, webhook("a"))
+    assert warned(db) == []
+
+
 def test_refusals_among_webhooks_that_are_taken_say_that_some_are_wrong(db: Database) -> None:
     db.write(refusals.add, "bad_signature", 3, NOW - HOUR)
     arrived(db, webhook("a"))

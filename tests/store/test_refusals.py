@@ -24,14 +24,14 @@ def test_the_count_grows_the_first_time_stays_and_the_last_one_moves(db: Databas
     assert db.read(refusals.load) == [Refusal("bad_signature", 41, NOW, LATER), Refusal("no_key", 2, NOW, NOW)]
 
 
-def test_a_reason_is_cleared_alone_and_counts_afresh(db: Database) -> None:
+def test_after_a_day_of_quiet_they_count_afresh(db: Database) -> None:
     db.write(refusals.add, "bad_signature", 5, NOW)
-    db.write(refusals.add, "no_key", 2, NOW)
-    db.write(refusals.clear, "bad_signature")
-    db.write(refusals.clear, "never_seen")
-    assert db.read(refusals.load) == [Refusal("no_key", 2, NOW, NOW)]
-    db.write(refusals.add, "bad_signature", 1, LATER)
-    assert db.read(refusals.load)[0] == Refusal("bad_signature", 1, LATER, LATER)
+    db.write(refusals.add, "bad_signature", 1, NOW + refusals.QUIET)
+    still = Refusal("bad_signature", 6, NOW, NOW + refusals.QUIET)
+    assert db.read(refusals.load) == [still]
+    later = NOW + 2 * refusals.QUIET + timedelta(seconds=1)
+    db.write(refusals.add, "bad_signature", 2, later)
+    assert db.read(refusals.load) == [Refusal("bad_signature", 2, later, later)]
 
 
 def test_refusals_of_several_servers_add_up(db: Database) -> None:

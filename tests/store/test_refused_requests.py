@@ -1,4 +1,4 @@
-"""Requests that were refused reach the store, and are forgotten once one was taken, also when the store fails."""
+"""Requests that were refused reach the store, also when it fails at first."""
 
 from __future__ import annotations
 
@@ -48,22 +48,6 @@ async def test_refused_requests_add_up_in_the_store(db: Database, noted: Noted) 
     assert (noted.refused.count, noted.refused.last_at) == (4, LATER)
 
 
-async def test_one_that_was_taken_clears_what_was_refused_before_it(db: Database, noted: Noted) -> None:
-    await noted.bad(3)
-    noted.refused.note(BAD_SIGNATURE)
-    noted.refused.taken()
-    noted.now = LATER
-    await noted.bad(2)
-    assert db.read(refusals.load) == [Refusal(BAD_SIGNATURE, 2, LATER, LATER)]
-
-
-async def test_the_first_one_that_is_taken_clears_what_an_earlier_process_left(db: Database, noted: Noted) -> None:
-    db.write(refusals.add, BAD_SIGNATURE, 5, NOW)
-    noted.refused.taken()
-    await noted.refused.flush()
-    assert db.read(refusals.load) == []
-
-
 async def test_what_the_store_could_not_take_is_written_when_it_can(
     db: Database, noted: Noted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,17 +61,3 @@ async def test_what_the_store_could_not_take_is_written_when_it_can(
             await asyncio.sleep(0.01)
     keeping.cancel()
     assert db.read(refusals.load) == [Refusal(BAD_SIGNATURE, 2, NOW, NOW)]
-
-
-async def test_one_taken_while_the_store_fails_still_clears_what_was_refused_before_it(
-    db: Database, noted: Noted
-) -> None:
-    rename(db, "refusals", "away")
-    noted.refused.note(BAD_SIGNATURE)
-    failing = asyncio.create_task(noted.refused.flush())
-    await asyncio.sleep(0)
-    noted.refused.taken()
-    await failing
-    rename(db, "away", "refusals")
-    await noted.refused.flush()
-    assert db.read(refusals.load) == []

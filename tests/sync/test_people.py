@@ -132,3 +132,21 @@ async def test_an_unsubscribe_that_we_know_of_goes_with_the_create(
     await syncing.sync(db, settings, app.now)
     (person,) = list(sandbox.state.people)
     assert person.unsubscribed
+
+
+async def test_an_opt_out_learnt_under_an_id_that_is_an_attribute_of_ours_reaches_who_is_created_with_it(
+    db: Database, place: Place, settings: Settings, sandbox: Sandbox, give: Give
+) -> None:
+    place.more["people"] = f'{PEOPLE}\ncustomer_id = "code"'
+    place.write(customerio=place.customerio("rate_per_second = 10000"))
+    settings = place.settings()
+    body = json.loads(example(customer_id="c1", identifiers={"id": "c1"}))
+    webhook = json.dumps({**body, "object_type": "customer", "metric": "unsubscribed"}).encode()
+    db.write(inbox.append, inbox.CUSTOMERIO, [Received("an-opt-out", app.now(), webhook)])
+    await syncing.sync(db, settings, app.now)
+    give(settings, user(1, code="c1"))
+    await syncing.sync(db, settings, app.now)
+    await syncing.sync(db, settings, app.now)
+    (person,) = list(sandbox.state.people)
+    assert (person.id, person.unsubscribed) == ("c1", True)
+    assert [each["opted_out"] for each in place.export("users") if each["external_id"] == "u1"] == [True]

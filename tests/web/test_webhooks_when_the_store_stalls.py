@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import aiohttp
+import pytest
 import sqlalchemy as sa
 
 from connector import app
+from connector.core import normalize
 from connector.store import inbox
 from connector.store.database import Database
 from tests.places import Place, example, post, signed
@@ -51,3 +53,18 @@ async def test_a_webhook_gets_503_when_the_store_refuses_it(place: Place) -> Non
         await connector.db.run(lambda connection: connection.execute(sa.text("ALTER TABLE away RENAME TO inbox")))
         assert (await post(session, connector.public_url, example()))[0] == 200
         assert await connector.db.run_read(inbox.count) == 1
+
+
+async def test_what_nobody_foresaw_gets_503_and_not_a_status_that_costs_an_hour(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_body: bytes) -> None:
+        raise ZeroDivisionError
+
+    place.write()
+    async with app.running(place.path, place.settings()) as connector, aiohttp.ClientSession() as session:
+        with monkeypatch.context() as patched:
+            patched.setattr(normalize, "glance", fails)
+            status, answer = await post(session, connector.public_url, example())
+        assert (status, '"internal"' in answer) == (503, True)
+        assert (await post(session, connector.public_url, example()))[0] == 200

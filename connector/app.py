@@ -15,6 +15,7 @@ import contextlib
 import gc
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ _PAUSE_AFTER_FAILURE = 5.0
 _PREDECESSOR_SECONDS = 30.0
 _LOOK_AGAIN = 0.05
 _COLLECT_AFTER = 20_000  # objects made and not freed since
+_SWITCH_SECONDS = 0.0005
 _SHUTDOWN_SECONDS = 15.0
 
 T = TypeVar("T")
@@ -133,17 +135,20 @@ async def main(path: Path, settings: Settings) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     async with running(path, settings) as connector:
-        _spare_the_collector()
+        _tune_the_interpreter()
         _log.info("listening", webhooks=connector.public_url + PATH, admin=connector.admin_url)
         await stop.wait()
         _log.info("stopping")
 
 
-def _spare_the_collector() -> None:
-    """What is there by now stays to the end: looking through it again and again took a tenth of a busy process."""
+def _tune_the_interpreter() -> None:
+    """For a busy process. What is there by now stays to the end: looking through it for garbage took a tenth of the
+    time. And the thread that stores, back from the database, gets the interpreter's lock after half a millisecond
+    instead of five."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 20, 50)
+    sys.setswitchinterval(_SWITCH_SECONDS)
 
 
 @contextlib.contextmanager

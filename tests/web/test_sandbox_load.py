@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -90,7 +91,13 @@ class Mortal:
 
     async def stop(self) -> None:
         if self._runner is not None:
+            server = self._runner.server
             await self._runner.cleanup()
+            # A connection that the loop took in the very moment in which the site was closed is handed over after that.
+            for _ in range(3):
+                await asyncio.sleep(0)
+            if server is not None:
+                await server.shutdown(0)
 
     async def _take(self, request: web.Request) -> web.Response:
         event_id = str((await request.json())["event_id"])

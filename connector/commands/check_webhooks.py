@@ -26,7 +26,7 @@ from connector.store.database import Database
 _LOOKED_AT = 1000
 _PAGE = 50
 _SILENCE = timedelta(hours=24)
-_KEY_CHANGED = timedelta(minutes=10)  # so long none was taken, and one was still refused
+_KEY_CHANGED = timedelta(minutes=10)  # so long none was taken, and one was refused
 _TWINS = 3
 _TWINS_SHARE = 0.01
 _PREFERENCES = ".cio_subscription_preferences_changed"
@@ -73,7 +73,7 @@ def from_store(db: Database, settings: Settings, now: datetime) -> Iterator[Line
         yield _last(last, now)
     for refusal in db.read(refusals.load):
         if refusal.reason == BAD_SIGNATURE and now - refusal.last_at <= refusals.QUIET:
-            yield _refused(refusal, last)
+            yield _refused(refusal, last, now)
     if unread := db.read(inbox.unread_reasons):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in unread.most_common())
         yield _warning(
@@ -97,14 +97,14 @@ def _last(at: datetime | None, now: datetime) -> Line:
     return Line("ok", "webhooks", f"the last one arrived {_minute(at)}")
 
 
-def _refused(refusal: refusals.Refusal, last: datetime | None) -> Line:
+def _refused(refusal: refusals.Refusal, last: datetime | None, now: datetime) -> Line:
     told = (
         f"{refusal.count:,} refused for a wrong signature since {_minute(refusal.since)}, "
         f"the last {_minute(refusal.last_at)}"
     )
-    if last is None or last < refusal.since or refusal.last_at - last > _KEY_CHANGED:
+    if last is None or (refusal.last_at > last and now - last > _KEY_CHANGED):
         return _warning(
-            f"{told}, and none taken meanwhile: webhooks.signing_keys differ from Customer.io's; "
+            f"{told}, and none taken since: webhooks.signing_keys differ from Customer.io's; "
             "copy the webhook's signing key there again"
         )
     return _warning(

@@ -114,7 +114,14 @@ def test_refusals_go_on_after_others_were_taken_when_the_key_was_changed(db: Dat
     arrived(db, webhook("a"), at=NOW - 2 * HOUR)
     db.write(refusals.add, "bad_signature", 1, NOW)
     [message] = warned(db)
-    assert "and none taken meanwhile: webhooks.signing_keys differ" in message
+    assert "and none taken since: webhooks.signing_keys differ" in message
+
+
+def test_a_refusal_right_after_one_that_was_taken_does_not_accuse_the_key(db: Database) -> None:
+    arrived(db, webhook("a"), at=NOW - HOUR / 60)
+    db.write(refusals.add, "bad_signature", 1, NOW)
+    [message] = warned(db)
+    assert "some requests carry a wrong signature" in message
 
 
 def test_refusals_of_long_ago_are_no_trouble(db: Database) -> None:

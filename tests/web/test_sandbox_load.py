@@ -104,8 +104,8 @@ class Mortal:
         return web.Response()
 
 
-# The loop of Python 3.11 may lose a connection that it takes in the moment in which the receiver's server is closed, and
-# nobody can close it then. It is the dying receiver's, and it is collected before the test ends.
+# The loop of Python 3.11 may lose a connection that it takes in the moment in which the receiver's server is closed,
+# and nobody can close it then. It is the dying receiver's, and it is collected before the test ends.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_nothing_is_lost_while_the_receiver_dies_and_comes_back() -> None:
     mortal = Mortal(seed=5)

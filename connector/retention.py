@@ -77,6 +77,6 @@ async def _walk(
 
 
 async def _pause(stopping: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(TimeoutError):  # the pause is over, and nobody wants to stop
         async with asyncio.timeout(seconds):
             await stopping.wait()

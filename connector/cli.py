@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import sqlalchemy as sa
 import typer
-from rich.console import Console
 
 import connector
 from connector import app, errors, log, settings_file
 from connector.admin import status as status_of
 from connector.commands import approve as approving
 from connector.commands import check as checking
-from connector.commands import export_events, import_files, replay, sandbox_server, status_text
+from connector.commands import export_events, import_files, replay, sandbox_server, status_text, terminal
 from connector.commands import sync as syncing
 from connector.commands.demo import demo as run_demo
 from connector.inbound.reader import Reader
@@ -33,22 +31,12 @@ from connector.store import export as exporting
 from connector.store import migrate as migrating
 from connector.store.database import Database
 
-DEFAULT_SETTINGS = "settings.toml"
-
 cli = typer.Typer(
     name="connector",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-out = Console(highlight=False, soft_wrap=True, markup=False)
-remarks = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-
-SettingsFile = Annotated[
-    Path | None,
-    typer.Option("--settings", metavar="FILE", help="The settings file [settings.toml, or CONNECTOR_SETTINGS]."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class Exported(StrEnum):
@@ -74,13 +62,15 @@ def main() -> None:
     try:
         cli()
     except errors.Misconfigured as error:
-        remarks.print(str(error))
+        terminal.remarks.print(str(error))
         sys.exit(2)
     except errors.ConnectorError as error:
-        remarks.print(str(error))
+        terminal.remarks.print(str(error))
         sys.exit(1)
     except sa.exc.DBAPIError as error:
-        remarks.print(f"the store failed ({type(error.orig).__name__}): {str(error.orig).partition(chr(10))[0]}")
+        terminal.remarks.print(
+            f"the store failed ({type(error.orig).__name__}): {str(error.orig).partition(chr(10))[0]}"
+        )
         sys.exit(1)
     except BrokenPipeError:
         # Whoever read our output has enough; the interpreter's own flush must not complain again.
@@ -93,23 +83,23 @@ def main() -> None:
 @cli.callback(invoke_without_command=True)
 def common(
     context: typer.Context,
-    settings: SettingsFile = None,
+    settings: terminal.SettingsFile = None,
     version: Annotated[bool, typer.Option("--version", is_eager=True)] = False,
 ) -> None:
     """A self-hosted, bidirectional connector between a user-event store and Customer.io."""
     if version:
-        out.print(connector.__version__)
+        terminal.out.print(connector.__version__)
         raise typer.Exit
     if context.invoked_subcommand is None:
-        out.print(context.get_help())
+        terminal.out.print(context.get_help())
         raise typer.Exit(2)
     context.obj = settings
 
 
 @cli.command()
-def run(context: typer.Context, settings: SettingsFile = None) -> None:
+def run(context: typer.Context, settings: terminal.SettingsFile = None) -> None:
     """Server and worker in one process: the main job. Makes the store when there is none."""
-    path, loaded = _settings(context, settings)
+    path, loaded = terminal.settings(context, settings)
     log.configure(loaded.log.level, loaded.log.format, personal_data=loaded.log.personal_data)
     app.run(app.main(path, loaded))
 
@@ -118,16 +108,16 @@ def run(context: typer.Context, settings: SettingsFile = None) -> None:
 def sync(
     context: typer.Context,
     user: Annotated[list[str] | None, typer.Option(metavar="ID", hidden=True)] = None,
-    settings: SettingsFile = None,
-    as_json: AsJson = False,
+    settings: terminal.SettingsFile = None,
+    as_json: terminal.AsJson = False,
 ) -> None:
     """Read what has arrived, make one full pass, and work until nothing is due. Exits 3 when something is held."""
     if user:
         raise errors.Misconfigured("`connector sync --user` is not in this version yet; `sync` takes everyone")
-    _, loaded = _settings(context, settings)
-    with _store(loaded) as db:
-        summary = app.run(syncing.sync(db, loaded, app.now, remarks))
-    _print(summary.as_json(), syncing.describe(summary), as_json)
+    _, loaded = terminal.settings(context, settings)
+    with terminal.store(loaded) as db:
+        summary = app.run(syncing.sync(db, loaded, app.now, terminal.remarks))
+    terminal.show(summary.as_json(), syncing.describe(summary), as_json)
     raise typer.Exit(summary.exit_status)
 
 
@@ -137,20 +127,20 @@ def import_(
     what: Imported,
     files: Annotated[list[Path], typer.Argument(metavar="FILE…")],
     send: Annotated[bool, typer.Option("--send", hidden=True)] = False,
-    settings: SettingsFile = None,
-    as_json: AsJson = False,
+    settings: terminal.SettingsFile = None,
+    as_json: terminal.AsJson = False,
 ) -> None:
     """Users from CSV or JSONL files into the store. Exits 1 when rows were rejected; the others are stored."""
     if what is not Imported.users or send:
         what_not = f"import {what}{' --send' if send else ''}"
         raise errors.Misconfigured(f"`connector {what_not}` is not in this version yet; `import users` is")
-    _, loaded = _settings(context, settings)
+    _, loaded = terminal.settings(context, settings)
     rejected = 0
-    with _store(loaded, make=True) as db:
+    with terminal.store(loaded, make=True) as db:
         for file in files:
-            summary = import_files.users(db, loaded, file, app.now, remarks)
+            summary = import_files.users(db, loaded, file, app.now, terminal.remarks)
             rejected += summary.rejected.total()
-            _print(
+            terminal.show(
                 {"file": str(file), **summary.results, "rejected": dict(summary.rejected)},
                 (f"{file}: {line}" for line in import_files.describe(summary)),
                 as_json,
@@ -167,17 +157,17 @@ def replay_(
     ] = None,
     kind: Annotated[str | None, typer.Option(metavar="PATTERN", help='Of such a kind: "email.*".')] = None,
     reason: Annotated[str | None, typer.Option(metavar="WORD", help="Unread for this reason.")] = None,
-    settings: SettingsFile = None,
-    as_json: AsJson = False,
+    settings: terminal.SettingsFile = None,
+    as_json: terminal.AsJson = False,
 ) -> None:
     """Read webhooks again that could not be read; says what became of them."""
     if what is not replay.What.webhooks:
         raise errors.Misconfigured(f"`connector replay {what}` is not in this version yet; `replay webhooks` is")
-    _, loaded = _settings(context, settings)
+    _, loaded = terminal.settings(context, settings)
     start = None if since is None else replay.since(since, loaded.people.timezone, app.now())
-    with _store(loaded) as db:
+    with terminal.store(loaded) as db:
         summary = app.run(replay.webhooks(db, loaded, app.now, start, kind, reason))
-    _print(summary.as_json(), replay.describe(summary), as_json)
+    terminal.show(summary.as_json(), replay.describe(summary), as_json)
 
 
 @cli.command(name="export")
@@ -185,15 +175,15 @@ def export_(
     context: typer.Context,
     what: Exported,
     form: Annotated[str | None, typer.Option("--format", help="segment: Customer.io's events, for Segment.")] = None,
-    settings: SettingsFile = None,
-    _json: AsJson = True,
+    settings: terminal.SettingsFile = None,
+    _json: terminal.AsJson = True,
 ) -> None:
     """Users, events, people or webhooks as JSONL on stdout; with --format segment only Customer.io's own events."""
     export_events.require(form, what)
     if what is Exported.attempts:
         raise errors.Misconfigured("`connector export attempts` is not in this version yet")
-    _, loaded = _settings(context, settings)
-    with _store(loaded) as db:
+    _, loaded = terminal.settings(context, settings)
+    with terminal.store(loaded) as db:
         app.run(_read_outstanding(db, loaded))
         write = sys.stdout.buffer.write
         for row in exporting.everything(db, what, loaded) if form is None else export_events.segment_messages(db):
@@ -205,22 +195,22 @@ def export_(
 def check(
     context: typer.Context,
     new: Annotated[Path | None, typer.Argument(metavar="NEW", help="Another settings file to check.")] = None,
-    settings: SettingsFile = None,
-    as_json: AsJson = False,
+    settings: terminal.SettingsFile = None,
+    as_json: terminal.AsJson = False,
 ) -> None:
     """Settings, store, credentials, region, webhook URL, segments: a line each, with what to do. Exits 1 on a fault."""
-    path = new or _path(context, settings)
+    path = new or terminal.path(context, settings)
     loaded = settings_file.load(path)
     lines = [checking.Line("ok", "settings", f"{path} can be used"), *app.run(checking.check(loaded))]
     shown = (f"{line.level:<8} {line.about:<11} {line.message}" for line in lines)
-    _print([msgspec.to_builtins(line) for line in lines], shown, as_json)
+    terminal.show([msgspec.to_builtins(line) for line in lines], shown, as_json)
     raise typer.Exit(1 if any(line.level == "fault" for line in lines) else 0)
 
 
 @cli.command()
-def migrate(context: typer.Context, settings: SettingsFile = None, as_json: AsJson = False) -> None:
+def migrate(context: typer.Context, settings: terminal.SettingsFile = None, as_json: terminal.AsJson = False) -> None:
     """Bring the store's schema up to this version; makes the store when there is none."""
-    _, loaded = _settings(context, settings)
+    _, loaded = terminal.settings(context, settings)
     db = Database(loaded.store.url.get_secret_value())
     try:
         with app.errors_as_failed():
@@ -228,17 +218,17 @@ def migrate(context: typer.Context, settings: SettingsFile = None, as_json: AsJs
     finally:
         db.close()
     words = f"the store is at {after} already" if before == after else f"migrated from {before or 'nothing'} to {after}"
-    _print({"before": before, "after": after}, [words], as_json)
+    terminal.show({"before": before, "after": after}, [words], as_json)
 
 
 @cli.command()
-def status(context: typer.Context, settings: SettingsFile = None, as_json: AsJson = False) -> None:
+def status(context: typer.Context, settings: terminal.SettingsFile = None, as_json: terminal.AsJson = False) -> None:
     """The backlog, what is held, the last passes."""
-    _, loaded = _settings(context, settings)
+    _, loaded = terminal.settings(context, settings)
     now = app.now()
-    with _store(loaded) as db:
+    with terminal.store(loaded) as db:
         found = db.read(status_of.collect, loaded, now)
-    _print(found, status_text.describe(found, now), as_json)
+    terminal.show(found, status_text.describe(found, now), as_json)
 
 
 @cli.command()
@@ -246,30 +236,30 @@ def approve(
     context: typer.Context,
     hash_: Annotated[str | None, typer.Argument(metavar="HASH", help="What to let go.")] = None,
     first: Annotated[int | None, typer.Option(min=1, help="Only so many.")] = None,
-    settings: SettingsFile = None,
-    as_json: AsJson = False,
+    settings: terminal.SettingsFile = None,
+    as_json: terminal.AsJson = False,
 ) -> None:
     """List what the guard holds; with a hash let it go."""
-    _, loaded = _settings(context, settings)
-    with _store(loaded) as db:
+    _, loaded = terminal.settings(context, settings)
+    with terminal.store(loaded) as db:
         if hash_ is None:
             holds = approving.listed(db)
-            _print(holds, approving.describe(holds), as_json)
+            terminal.show(holds, approving.describe(holds), as_json)
             return
         released = approving.approve(db, loaded, hash_, first, app.now())
     words = f"{released:,} let go; a running connector sends them now, else run `connector sync`"
-    _print({"released": released}, [words], as_json)
+    terminal.show({"released": released}, [words], as_json)
 
 
 @cli.command()
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Exit when it's done, instead of staying up.")] = False,
-    _settings_file: SettingsFile = None,
-    as_json: AsJson = False,
+    _settings_file: terminal.SettingsFile = None,
+    as_json: terminal.AsJson = False,
 ) -> None:
     """The whole thing in one process, against a sandbox, with sample users; says what happened."""
     log.configure("error", "auto", personal_data=False)
-    raise typer.Exit(app.run(run_demo(once=once, as_json=as_json, out=out, remarks=remarks)))
+    raise typer.Exit(app.run(run_demo(once=once, as_json=as_json, out=terminal.out, remarks=terminal.remarks)))
 
 
 cli.command(name="sandbox")(sandbox_server.command)
@@ -307,35 +297,5 @@ for _name, _does in NOT_YET.items():
     )(_not_yet(_name))
 
 
-def _path(context: typer.Context, given: Path | None) -> Path:
-    """The option after the command, else the one before it, else the environment, else the default."""
-    return given or context.obj or Path(os.environ.get("CONNECTOR_SETTINGS") or DEFAULT_SETTINGS)
-
-
-def _settings(context: typer.Context, given: Path | None) -> tuple[Path, Settings]:
-    path = _path(context, given)
-    loaded = settings_file.load(path)
-    log.configure("warning", loaded.log.format, personal_data=loaded.log.personal_data)
-    return path, loaded
-
-
-@contextmanager
-def _store(settings: Settings, *, make: bool = False) -> Iterator[Database]:
-    db = app.open_store(settings, make=make)
-    try:
-        yield db
-    finally:
-        db.close()
-
-
 async def _read_outstanding(db: Database, settings: Settings) -> int:
     return await Reader(db, lambda: settings, app.now).read_outstanding()
-
-
-def _print(data: Any, lines: Iterable[str], as_json: bool) -> None:
-    if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(data) + b"\n")
-        sys.stdout.buffer.flush()
-        return
-    for line in lines:
-        out.print(line)

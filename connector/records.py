@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 IdentifierKind = Literal["external_id", "email", "anonymous_id", "cio_id", "customer_id"]
 CustomerIdKind = Literal["id", "email"]
 Verb = Literal["create", "update", "skip"]
+MessageType = Literal["identify", "track", "page", "screen", "group", "alias"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,34 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """A message of the Segment spec, read: who it is about, and what is said of them or what they did.
+
+    Identifiers are as they were given (the email in its letters), None when absent. `traits` become attributes, None
+    removes one; `account` are those of a group, with its `id`. `name` is the event's, empty for the types that are
+    none. `occurred_at` is corrected by the sender's clock, `said_at` is the time as the sender gave it, None when
+    they gave none. `public` came with a key that anybody can read off a web page; `imported` is history.
+    """
+
+    source_id: str
+    type: MessageType
+    external_id: str | None
+    email: str | None
+    anonymous_id: str | None
+    previous_id: str | None
+    traits: dict[str, Any]
+    account: dict[str, Any] | None
+    created_at: datetime | None
+    name: str
+    properties: dict[str, Any]
+    context: dict[str, Any]
+    occurred_at: datetime
+    said_at: datetime | None
+    public: bool = False
+    imported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something a user did, or that Customer.io reports about them."""
 
@@ -130,6 +159,21 @@ class UserRow:
     anonymous_id: str | None
     created_at: datetime | None
     attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One row of an import of events: whose it is, and what they did. `source_id` is the row's own id, or derived."""
+
+    source_id: str
+    external_id: str | None
+    email: str | None
+    anonymous_id: str | None
+    type: Literal["track", "page", "screen"]
+    name: str
+    occurred_at: datetime
+    properties: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,10 @@ users = sa.Table(
     sa.Column("customerio", Json, nullable=False, server_default="{}"),
     sa.Column("preferences", Json, nullable=False, server_default="{}"),
     sa.Column("version", sa.BigInteger, nullable=False),
+    # Whoever first came to us through the intake may be created at once until then; see `pending.release`.
+    sa.Column("fresh_until", Utc),
+    # Only who is a person of their own at Customer.io leaves a row behind when they turn out to be somebody else.
+    sa.Column("merged_into", sa.Text),
 )
 
 identifiers = sa.Table(
@@ -124,6 +128,27 @@ events = sa.Table(
     sa.Column("outbound", sa.Text, nullable=False),
     sa.Column("reason", sa.Text),
     sa.UniqueConstraint("source", "source_id"),
+)
+
+# An identifier that was given for one user and is another's: two users who are both known are never made one by it.
+conflicts = sa.Table(
+    "conflicts",
+    metadata,
+    sa.Column("user_id", sa.Text, sa.ForeignKey("users.id"), primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, primary_key=True),
+    sa.Column("first_at", Utc, nullable=False),
+    sa.Column("last_at", Utc, nullable=False),
+    sa.Column("count", sa.BigInteger, nullable=False),
+)
+
+# How many rows of a file are stored by now, so that an import that was interrupted goes on from there.
+imports = sa.Table(
+    "imports",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("at", Utc, nullable=False),
 )
 
 pending = sa.Table(
@@ -201,7 +226,7 @@ attempts = sa.Table(
     "attempts",
     metadata,
     sa.Column("id", Serial, sa.Identity(), primary_key=True),
-    sa.Column("user_id", sa.Text, sa.ForeignKey("users.id")),
+    sa.Column("user_id", sa.Text, sa.ForeignKey("users.id"), index=True),
     sa.Column("what", sa.Text, nullable=False),
     sa.Column("calls", sa.Integer, nullable=False),
     sa.Column("status", sa.Integer),

@@ -1,7 +1,7 @@
 """The composition root: builds settings, store, client, listeners and tasks from one settings file.
 
-    public listener    webhooks -> inbox                 tasks   reader, worker, pass, settings watch, retention
-    admin listener     health, status, metrics
+    public listener    webhooks, intake -> inbox         tasks   reader, worker, pass, settings watch, retention,
+    admin listener     health, status, metrics                   indexes
 
 Nothing is made at import time. `running` is the whole connector as an async context manager; `main` runs it until a
 signal comes. On the way out the listeners stop first, then what was accepted is stored, then calls in flight end
@@ -16,7 +16,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,8 +27,9 @@ import msgspec
 import sqlalchemy as sa
 from aiohttp import web
 
-from connector import errors, listener, log, problem, retention, settings_file
+from connector import errors, indexing, listener, log, problem, retention, settings_file
 from connector.admin import access, exposition, health, status
+from connector.inbound import adopting, intake
 from connector.inbound.appender import Appender
 from connector.inbound.reader import Reader
 from connector.inbound.refused import Refused
@@ -36,7 +37,7 @@ from connector.inbound.webhooks import MAX_BODY_BYTES, PATH, Receiver
 from connector.metrics import Metrics
 from connector.outbound.loops import Outbound
 from connector.settings import Settings
-from connector.store import database, migrate
+from connector.store import database, inbox, migrate
 from connector.store.database import Database
 
 _PAUSE_AFTER_FAILURE = 5.0
@@ -200,10 +201,12 @@ async def _serving(
     current = Current(settings)
     metrics = Metrics()
     reader = Reader(db, current.get, now, metrics)
-    appender = Appender(db, reader.wake, metrics)
-    refused = Refused(db, now)
-    receiver = Receiver(current.get, appender, refused, metrics, now)
-    outbound = Outbound(db, current.get, current.edited, now)
+    webhooks_in = Appender(db, inbox.CUSTOMERIO, reader.wake, metrics.webhooks)
+    messages_in = Appender(db, inbox.INTAKE, reader.wake, metrics.intake)
+    refused = {"webhooks": Refused(db, now, "webhook"), "intake": Refused(db, now, "message")}
+    webhooks = Receiver(current.get, webhooks_in, refused["webhooks"], metrics, now)
+    messages = intake.Receiver(current.get, messages_in, refused["intake"], metrics, now)
+    outbound = Outbound(db, current.get, current.edited, now, lambda: adopting.adopt(db, now))
     stopping = asyncio.Event()
 
     def not_ready() -> str | None:
@@ -215,7 +218,7 @@ async def _serving(
 
     probes = [web.get("/healthz", health.alive), web.get("/readyz", health.ready(db, not_ready))]
     public = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[problem.middleware])
-    public.add_routes([web.post(PATH, receiver.handle), *probes])
+    public.add_routes([web.post(PATH, webhooks.handle), *messages.routes(), *probes])
     admin = web.Application(
         middlewares=[problem.middleware, access.token_required(settings.admin.token.get_secret_value())]
     )
@@ -230,14 +233,15 @@ async def _serving(
     async with contextlib.AsyncExitStack() as stack:
         tasks = [
             _kept("reader", reader.run),
-            _kept("refused", refused.keep),
+            *(_kept("refused", each.keep) for each in refused.values()),
             _kept("worker", outbound.work),
             _kept("pass", outbound.passes),
             _kept("settings", lambda: _watch(path, current, stopping)),
             _kept("retention", lambda: retention.run(db, current.get, now, stopping)),
+            _kept("indexes", lambda: indexing.run(db, current.get, stopping)),
         ]
         started = [asyncio.create_task(task) for task in tasks]
-        stack.push_async_callback(_finish, outbound, stopping, started, appender, refused)
+        stack.push_async_callback(_finish, outbound, stopping, started, (webhooks_in, messages_in), refused)
         # The public one stops first; meanwhile the admin's still says what is going on.
         private = await stack.enter_async_context(listener.serving(admin, places[1], listener.admin_limits()))
         open_to_all = await stack.enter_async_context(
@@ -252,17 +256,20 @@ async def _finish(
     outbound: Outbound,
     stopping: asyncio.Event,
     tasks: list[asyncio.Task[None]],
-    appender: Appender,
-    refused: Refused,
+    appenders: Iterable[Appender],
+    refused: Mapping[str, Refused],
 ) -> None:
     """The listeners are closed by now: store what they took, let the calls in flight end, then stop the rest."""
     stopping.set()
     outbound.stop()
-    await appender.drain()
-    await refused.flush()
-    reading, noting, *ending = tasks
-    reading.cancel()
-    noting.cancel()
+    for appender in appenders:
+        await appender.drain()
+    for each in refused.values():
+        await each.flush()
+    # The reader and those that note what was refused come first.
+    ending = tasks[1 + len(refused) :]
+    for task in tasks[: 1 + len(refused)]:
+        task.cancel()
     await asyncio.wait(ending, timeout=_SHUTDOWN_SECONDS)
     for task in tasks:
         task.cancel()
@@ -308,12 +315,13 @@ def _edited(edit: Settings | errors.Misconfigured, current: Current) -> None:
         _log.info("settings_applied", hash=edit.sent_hash(), needs_restart=needs_restart)
 
 
-def _status(db: Database, current: Current, refused: Refused) -> Callable[[web.Request], Any]:
+def _status(db: Database, current: Current, refused: Mapping[str, Refused]) -> Callable[[web.Request], Any]:
     async def handle(_request: web.Request) -> web.Response:
         found = await db.run_read(status.collect, current.settings, now())
         if current.refused is not None:
             found["settings"] |= {"state": "edit_refused", "reason": str(current.refused)}
-        found["refused_webhooks"] = {"count": refused.count, "last_at": refused.last_at}
+        for what, each in refused.items():
+            found[f"refused_{what}"] = {"count": each.count, "last_at": each.last_at}
         return web.Response(body=msgspec.json.encode(found), content_type="application/json")
 
     return handle

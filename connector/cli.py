@@ -22,12 +22,22 @@ from connector import app, errors, log, settings_file
 from connector.admin import status as status_of
 from connector.commands import approve as approving
 from connector.commands import check as checking
-from connector.commands import export_events, import_files, replay, sandbox_server, status_text, terminal
+from connector.commands import (
+    export_events,
+    import_command,
+    person,
+    replay,
+    sandbox_server,
+    segments,
+    status_text,
+    terminal,
+)
 from connector.commands import sync as syncing
 from connector.commands.demo import demo as run_demo
 from connector.inbound.reader import Reader
 from connector.settings import Settings
 from connector.store import export as exporting
+from connector.store import indexes
 from connector.store import migrate as migrating
 from connector.store.database import Database
 
@@ -47,14 +57,6 @@ class Exported(StrEnum):
     people = "people"
     webhooks = "webhooks"
     attempts = "attempts"
-
-
-class Imported(StrEnum):
-    """What `import` reads."""
-
-    users = "users"
-    events = "events"
-    messages = "messages"
 
 
 def main() -> None:
@@ -121,31 +123,7 @@ def sync(
     raise typer.Exit(summary.exit_status)
 
 
-@cli.command(name="import")
-def import_(
-    context: typer.Context,
-    what: Imported,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…")],
-    send: Annotated[bool, typer.Option("--send", hidden=True)] = False,
-    settings: terminal.SettingsFile = None,
-    as_json: terminal.AsJson = False,
-) -> None:
-    """Users from CSV or JSONL files into the store. Exits 1 when rows were rejected; the others are stored."""
-    if what is not Imported.users or send:
-        what_not = f"import {what}{' --send' if send else ''}"
-        raise errors.Misconfigured(f"`connector {what_not}` is not in this version yet; `import users` is")
-    _, loaded = terminal.settings(context, settings)
-    rejected = 0
-    with terminal.store(loaded, make=True) as db:
-        for file in files:
-            summary = import_files.users(db, loaded, file, app.now, terminal.remarks)
-            rejected += summary.rejected.total()
-            terminal.show(
-                {"file": str(file), **summary.results, "rejected": dict(summary.rejected)},
-                (f"{file}: {line}" for line in import_files.describe(summary)),
-                as_json,
-            )
-    raise typer.Exit(1 if rejected else 0)
+cli.command(name="import")(import_command.command)
 
 
 @cli.command(name="replay")
@@ -186,7 +164,10 @@ def export_(
     with terminal.store(loaded) as db:
         app.run(_read_outstanding(db, loaded))
         write = sys.stdout.buffer.write
-        for row in exporting.everything(db, what, loaded) if form is None else export_events.segment_messages(db):
+        everything = exporting.everything(db, what, loaded, app.now())
+        if what is Exported.events:
+            everything = export_events.complete(everything)
+        for row in everything if form is None else export_events.segment_messages(db):
             write(msgspec.json.encode(row) + b"\n")
         sys.stdout.buffer.flush()
 
@@ -215,6 +196,7 @@ def migrate(context: typer.Context, settings: terminal.SettingsFile = None, as_j
     try:
         with app.errors_as_failed():
             before, after = migrating.upgrade(db)
+            indexes.apply(db, loaded.store.indexed_attributes)
     finally:
         db.close()
     words = f"the store is at {after} already" if before == after else f"migrated from {before or 'nothing'} to {after}"
@@ -262,7 +244,9 @@ def demo(
     raise typer.Exit(app.run(run_demo(once=once, as_json=as_json, out=terminal.out, remarks=terminal.remarks)))
 
 
+cli.command(name="person")(person.command)
 cli.command(name="sandbox")(sandbox_server.command)
+cli.command(name="segments")(segments.command)
 
 
 NOT_YET = {
@@ -270,9 +254,7 @@ NOT_YET = {
     "serve": "the server alone",
     "work": "the worker alone",
     "plan": "what the settings would do to the store",
-    "person": "one user's whole story",
     "tail": "a line for each webhook, decision and call",
-    "segments": "sizes and members of segments",
     "resend": "sends events again",
     "erase": "erases a person",
     "readmit": "takes an erased person back",

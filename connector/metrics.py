@@ -14,37 +14,45 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 500)
 _AGES = (1, 5, 15, 60, 300, 900, 3600, 7200, 21_600, 86_400, 259_200, 604_800)
 
 
+class Arrivals:
+    """What came in by one door: webhooks, or messages of the tracking API."""
+
+    def __init__(self, registry: CollectorRegistry, one: str, all_of_them: str, things: str) -> None:
+        many = f"connector_{all_of_them}"
+        self.received = Counter(f"{many}_received", f"Authentic {things} that arrived.", registry=registry)
+        self.stored = Counter(f"{many}_stored", f"{things.capitalize()} stored for the first time.", registry=registry)
+        self.duplicate = Counter(
+            f"{many}_duplicate", f"{things.capitalize()} that were stored already.", registry=registry
+        )
+        self.refused = Counter(f"{many}_refused", "Requests that were not answered 200.", ["reason"], registry=registry)
+        self.unread = Counter(f"{many}_unread", f"Stored {things} that can't be read.", ["reason"], registry=registry)
+        self.read = Counter(f"{many}_read", f"Stored {things} that were made users and events of.", registry=registry)
+        self.commit_seconds = Histogram(
+            f"connector_{one}_commit_seconds", f"Storing one group of {things}.", buckets=_SECONDS, registry=registry
+        )
+        self.commit_rows = Histogram(
+            f"connector_{one}_commit_rows",
+            f"{things.capitalize()} that shared a commit.",
+            buckets=_ROWS,
+            registry=registry,
+        )
+
+
 class Metrics:
     """The metrics of one process, and the registry that holds them."""
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-        self.received = Counter("connector_webhooks_received", "Authentic webhooks that arrived.", registry=registry)
-        self.stored = Counter("connector_webhooks_stored", "Webhooks stored for the first time.", registry=registry)
-        self.duplicate = Counter(
-            "connector_webhooks_duplicate", "Webhooks that were stored already.", registry=registry
-        )
+        self.webhooks = Arrivals(registry, "webhook", "webhooks", "webhooks")
+        self.intake = Arrivals(registry, "intake", "intake", "messages")
         self.ignored = Counter(
             "connector_webhooks_ignored", "Webhooks of kinds that the settings ignore.", registry=registry
-        )
-        self.refused = Counter(
-            "connector_webhooks_refused", "Requests that were not answered 200.", ["reason"], registry=registry
-        )
-        self.read = Counter("connector_webhooks_read", "Stored webhooks that became events.", registry=registry)
-        self.unread = Counter(
-            "connector_webhooks_unread", "Stored webhooks that can't be read.", ["reason"], registry=registry
         )
         self.age = Histogram(
             "connector_webhook_age_seconds",
             "From what a webhook reports to its arrival.",
             buckets=_AGES,
             registry=registry,
-        )
-        self.commit_seconds = Histogram(
-            "connector_webhook_commit_seconds", "Storing one group of webhooks.", buckets=_SECONDS, registry=registry
-        )
-        self.commit_rows = Histogram(
-            "connector_webhook_commit_rows", "Webhooks that shared a commit.", buckets=_ROWS, registry=registry
         )
         self.inbox = Gauge("connector_inbox", "Messages in the inbox.", ["state"], registry=registry)
         self.reader_lag = Gauge(
@@ -62,12 +70,13 @@ class Metrics:
         """A client of the public listener was refused, or closed, for this."""
         self.cut_short.labels(reason).inc()
 
-    def read_batch(self, outcome: Mapping[tuple[str, str | None], int]) -> None:
-        """What became of a batch: how many by state and reason."""
-        for (state, reason), number in outcome.items():
+    def read_batch(self, outcome: Mapping[tuple[str, str, str | None], int]) -> None:
+        """What became of a batch: how many by source, state and reason."""
+        for (source, state, reason), number in outcome.items():
+            door = self.intake if source == "intake" else self.webhooks
             if state == "unread":
-                self.unread.labels(reason).inc(number)
+                door.unread.labels(reason).inc(number)
             elif state == "ignored":
                 self.ignored.inc(number)
             else:
-                self.read.inc(number)
+                door.read.inc(number)

@@ -13,8 +13,7 @@ Verb = Literal["create", "update", "skip"]
 MessageType = Literal["identify", "track", "page", "screen", "group", "alias"]
 
 
-@dataclass(frozen=True, slots=True)
-class Identifier:
+class Identifier(NamedTuple):
     """A kind and a value that name one user. Email values are stored in lower case, as they are compared."""
 
     kind: IdentifierKind
@@ -189,6 +188,8 @@ class User:
     opted_out: bool
     opt_changed_at: datetime | None
     version: int
+    fresh_until: datetime | None = None
+    merged_into: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from connector import app, errors
-from connector.commands import check_webhooks
+from connector.commands import check_intake, check_webhooks
 from connector.commands.findings import Level as Level
 from connector.commands.findings import Line as Line
 from connector.outbound.client import TrackClient
@@ -26,6 +26,7 @@ async def check(settings: Settings) -> list[Line]:
     try:
         lines.append(Line("ok", "store", f"{db.dialect}, at this version's schema"))
         lines += check_webhooks.from_store(db, settings, app.now())
+        lines += check_intake.check(db, settings, app.now())
         lines += _people(db, settings)
     finally:
         db.close()
@@ -57,7 +58,7 @@ async def _credentials(settings: Settings) -> list[Line]:
 def _people(db: Database, settings: Settings) -> Iterator[Line]:
     if not settings.people.segments:
         yield Line("warning", "people", "people.segments is empty: nobody is sent")
-    for name, size in db.read(segments.sizes, settings).items():
+    for name, size in db.read(segments.sizes, settings, app.now()).items():
         listed = "whitelisted" if name in settings.people.segments else "not whitelisted"
         level: Level = "warning" if size == 0 and name in settings.people.segments else "ok"
         yield Line(level, "segments", f"{name}: {size:,} users, {listed}")

@@ -68,7 +68,7 @@ def _url(settings: Settings, added: str) -> Iterator[Line]:
 
 def from_store(db: Database, settings: Settings, now: datetime) -> Iterator[Line]:
     """What arrived, what was refused, what could not be read."""
-    last = db.read(inbox.last_received_at)
+    last = db.read(inbox.last_received_at, inbox.CUSTOMERIO)
     if settings.webhooks.signing_keys or settings.webhooks.url_key.get_secret_value():
         yield _last(last, now)
     for refusal in db.read(refusals.load):

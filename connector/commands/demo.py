@@ -239,7 +239,7 @@ def _expected(db: Database, settings: Settings) -> tuple[dict[str, dict[str, Any
     left the segments and were kept."""
     expected = {}
     left_kept = 0
-    for subject in db.read(users.subjects, db.read(_all_ids), settings):
+    for subject in db.read(users.subjects, db.read(_all_ids), settings, app.now()):
         user = subject.user
         inside = mapping.whitelisted(subject.segment_bits, settings)
         if inside and user.email and user.external_id:

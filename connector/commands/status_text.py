@@ -14,7 +14,7 @@ def describe(found: dict[str, Any], now: datetime) -> Iterator[str]:
     people = f"{stored['people']:,} people at Customer.io"
     yield f"stored    {stored['users']:,} users, {stored['events']:,} events, {people}"
     last = f", last {_ago(inbox['last_received_at'], now)}" if inbox["last_received_at"] else ", none so far"
-    yield f"webhooks  {inbox['new']:,} to read, {inbox['unread']:,} unread{last}"
+    yield f"inbox     {inbox['new']:,} to read, {inbox['unread']:,} unread{last}"
     oldest = f", oldest {_ago(backlog['oldest_at'], now)}" if backlog["oldest_at"] else ""
     yield f"backlog   {backlog['due']:,} due, {backlog['waiting']:,} waiting{oldest}"
     for hold in found["held"]:

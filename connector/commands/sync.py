@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from connector import errors
+from connector.inbound import adopting
 from connector.inbound.reader import Reader
 from connector.outbound import full_pass
 from connector.outbound.client import TrackClient
@@ -70,6 +71,7 @@ async def sync(
         raise errors.Misconfigured("customerio.site_id is empty: put the workspace's site id and Track API key there")
     summary = Summary()
     summary.read = await Reader(db, lambda: settings, clock).read_outstanding()
+    await db.on_thread(lambda: adopting.adopt(db, clock))
     summary.found = await _pass(db, settings, clock, console)
     worker = Worker(db, clock)
     with _bar(console) as progress:

@@ -2,6 +2,7 @@
 
 The first row that matches wins:
 
+    merged into another user                                    skip    merged
     in no whitelisted segment, no mirror                        skip    not_in_segment
     in none, mirror                                             skip    left_kept
     in one, no mirror, known only from Customer.io's webhooks   skip    only_from_customerio
@@ -30,6 +31,8 @@ from connector.settings import Settings
 
 def decide(subject: Subject, settings: Settings, now: datetime) -> Decision:
     """The decision for this user at this moment; `now` becomes the identify's timestamp in whole seconds."""
+    if subject.user.merged_into is not None:
+        return Decision("skip", "merged")
     if not mapping.whitelisted(subject.segment_bits, settings):
         return Decision("skip", "left_kept" if subject.mirror else "not_in_segment")
     if subject.mirror is None:

@@ -20,8 +20,8 @@ def learn(known: Learnt, words: Iterable[Word]) -> Learnt:
     return known
 
 
-def merged(one: Learnt, other: Learnt) -> Learnt:
-    """What is known of somebody who turns out to be both."""
+def merged(one: Learnt, other: Learnt, *, consent: bool = True) -> Learnt:
+    """What is known of somebody who turns out to be both; without `consent`, what the other allows doesn't count."""
     words = [Word(other.opt_changed_at, opted_out=other.opted_out)] if other.opt_changed_at is not None else []
     words += [Word(_at(second), fact=fact) for fact, second in other.facts.items()]
     words += [
@@ -29,7 +29,7 @@ def merged(one: Learnt, other: Learnt) -> Learnt:
         for group, entries in other.preferences.items()
         for name, entry in entries.items()
     ]
-    return learn(one, words)
+    return learn(one, words if consent else map(without_consent, words))
 
 
 def without_consent(word: Word) -> Word:

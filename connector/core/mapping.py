@@ -1,10 +1,10 @@
 """What Customer.io should have of a user: the customer id, and the attributes under the names they are sent by.
 
-Order of the attributes: email, created_at, the segments, an opt-out, then the picked ones as the settings list
-them. Empty values (null and "") are absent here; the diff turns an attribute that was sent and is absent now into a
-null. Limits are the vendor's, in bytes of UTF-8 (https://docs.customer.io/api/track/): over them, Customer.io refuses
-the whole call, so the one attribute is left out with its reason and the rest goes (names are short enough: the
-settings see to it):
+Order of the attributes: email, created_at, the segments (but not the names of internal ones), an opt-out, then the
+picked ones as the settings list them. Empty values (null and "") are absent here; the diff turns an attribute that was
+sent and is absent now into a null. Limits are the vendor's, in bytes of UTF-8 (https://docs.customer.io/api/track/):
+over them, Customer.io refuses the whole call, so the one attribute is left out with its reason and the rest goes (names
+are short enough: the settings see to it):
 
     value_too_long      over 1,000 bytes (of its JSON, when it is no text)
     segments_too_long   likewise, of the list of segment names
@@ -87,7 +87,7 @@ def attributes(
     if user.created_at is not None:
         wanted["created_at"] = int(user.created_at.timestamp())
     if people.segments_attribute:
-        names = memberships(bits, settings)
+        names = [name for name in memberships(bits, settings) if not settings.segments[name].internal]
         if (size := _size(names)) > MAX_VALUE_BYTES:
             message = f"the segments are {size:,} bytes, 1,000 are allowed"
             left_out.append(LeftOut(people.segments_attribute, "segments_too_long", message))

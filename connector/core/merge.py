@@ -10,3 +10,9 @@ def attributes(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
     """Top-level keys replace whole, None removes the key, keys that are not given stay."""
     merged = {**before, **given}
     return {name: value for name, value in merged.items() if value is not None}
+
+
+def account(before: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A user's account after a `group` message: what is said of one account adds up, another one takes its place."""
+    known = before if isinstance(before, dict) and before.get("id") == given.get("id") else {}
+    return attributes(known, given)

@@ -14,12 +14,18 @@ def email_address(given: Any) -> str | None:
     `email.utils.parseaddr` is not used: it follows the text by recursion, and what it accepts differs between
     patch releases of Python.
     """
+    address = address_as_given(given)
+    return address.lower() if address is not None else None
+
+
+def address_as_given(given: Any) -> str | None:
+    """The same in the letters that were given."""
     if not isinstance(given, str):
         return None
     address = given.strip()
     if address.endswith(">"):
         address = address[:-1].rpartition("<")[2].strip()
-    return address.lower() if _ADDRESS.fullmatch(address) else None
+    return address if _ADDRESS.fullmatch(address) else None
 
 
 def identifier(given: Any) -> str | None:

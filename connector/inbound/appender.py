@@ -2,18 +2,20 @@
 
     append -> waiting -> one transaction for all that wait -> whoever waited is answered
 
-Whoever has waited for `_ANSWER_WITHIN` is told to come back, whether or not the commit goes on; so is who comes when
-too much is waiting already. What was told to come back may be stored all the same: the repeat is then a duplicate.
+What is appended together, as a batch of messages is, is stored whole or not at all. Whoever has waited for
+`_ANSWER_WITHIN` is told to come back, whether or not the commit goes on; so is who comes when too much is waiting
+already. What was told to come back may be stored all the same: the repeat is then a duplicate.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from connector import errors, log
-from connector.metrics import Metrics
+from connector.metrics import Arrivals
 from connector.records import Received
 from connector.store import inbox
 from connector.store.database import Database
@@ -25,32 +27,44 @@ _GROUP_ROWS = 500
 _GROUP_BYTES = 8 * 1024 * 1024
 _WAITING_BYTES = 64 * 1024 * 1024
 
-_log = log.get("webhooks")
+_LOGS = {inbox.CUSTOMERIO: log.get("webhooks"), inbox.INTAKE: log.get("intake")}
 
 Stored = asyncio.Future[None]
 
 
-class Appender:
-    """`append` returns once the message is durable. `appended` is called after each commit."""
+class _Waiting(NamedTuple):
+    """Messages that go into one transaction, how many bytes they have, and who waits for them."""
 
-    def __init__(self, database: Database, appended: Callable[[], None], metrics: Metrics) -> None:
+    rows: Sequence[Received]
+    size: int
+    stored: Stored
+
+
+class Appender:
+    """`append` returns once the messages are durable; all of them come from the inbox's `source`. `appended` is called
+    after each commit."""
+
+    def __init__(self, database: Database, source: str, appended: Callable[[], None], metrics: Arrivals) -> None:
         self._database = database
+        self._source = source
         self._appended = appended
         self._metrics = metrics
-        self._waiting: list[tuple[Received, Stored]] = []
+        self._log = _LOGS[source]
+        self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
         self._commits: asyncio.Task[None] | None = None
         self._unanswered: deque[tuple[float, Stored]] = deque()
         self._lateness: asyncio.TimerHandle | None = None
 
-    async def append(self, received: Received) -> None:
+    async def append(self, *received: Received) -> None:
         """Raises Unavailable when the store can't take it now, or not soon enough."""
         if self._waiting_bytes > _WAITING_BYTES:
             raise errors.Unavailable("store_busy", "too much is waiting to be stored; send it again", RETRY_AFTER)
         loop = asyncio.get_running_loop()
         stored: Stored = loop.create_future()
-        self._waiting.append((received, stored))
-        self._waiting_bytes += len(received.body)
+        size = sum(len(row.body) for row in received)
+        self._waiting.append(_Waiting(received, size, stored))
+        self._waiting_bytes += size
         self._unanswered.append((loop.time() + _ANSWER_WITHIN, stored))
         if self._lateness is None:
             # One timer for all: a timer for each request costs a tenth of what receiving it costs.
@@ -79,17 +93,17 @@ class Appender:
         loop = asyncio.get_running_loop()
         while self._waiting:
             group = self._next_group()
-            rows = [received for received, _ in group]
+            rows = [row for waiting in group for row in waiting.rows]
             problem: errors.Unavailable | None = None
             began = loop.time()
             try:
-                stored = await self._database.run_append(inbox.append, inbox.CUSTOMERIO, rows)
+                stored = await self._database.run_append(inbox.append, self._source, rows)
             except Exception as error:  # noqa: BLE001 - whatever it is, who waits must be answered
-                _log.error("append_failed", rows=len(rows), error=type(error).__name__)
+                self._log.error("append_failed", rows=len(rows), error=type(error).__name__)
                 problem = errors.Unavailable("store_unavailable", "the store can't take it now", RETRY_AFTER)
             else:
                 self._count(rows, stored, loop.time() - began)
-            for _, answer in group:
+            for *_, answer in group:
                 if answer.done():  # answered late or cancelled; the row is stored or will be sent again
                     continue
                 if problem is None:
@@ -109,12 +123,13 @@ class Appender:
         for reason, number in Counter(row.unread_reason for row in rows if row.unread_reason).items():
             metrics.unread.labels(reason).inc(number)
 
-    def _next_group(self) -> list[tuple[Received, Stored]]:
-        size = count = 0
-        for received, _ in self._waiting:
-            if count == _GROUP_ROWS or (count and size + len(received.body) > _GROUP_BYTES):
+    def _next_group(self) -> list[_Waiting]:
+        size = rows = count = 0
+        for waiting in self._waiting:
+            if count and (rows + len(waiting.rows) > _GROUP_ROWS or size + waiting.size > _GROUP_BYTES):
                 break
-            size += len(received.body)
+            size += waiting.size
+            rows += len(waiting.rows)
             count += 1
         group, self._waiting = self._waiting[:count], self._waiting[count:]
         self._waiting_bytes -= size

@@ -1,6 +1,7 @@
-"""The reader: turns raw webhooks into users, events and opt-outs, in arrival order.
+"""The reader: turns raw webhooks and messages into users, events and opt-outs, in arrival order.
 
-    inbox (new) -> core/normalize -> whose is it -> users, identifiers, events, opt-outs, pending -> inbox (read)
+    inbox (new) -> core/normalize        -> webhook_readings -> batch: users, identifiers, events, ... -> inbox (read)
+                -> core/tracking_message -> messages         ->
 
 One transaction reads a batch while it holds the identity lock, so that any number of readers and imports can run
 and each person becomes one user. When a batch is refused by the database, it is read again with a savepoint for
@@ -12,22 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from ulid import ULID
 
 from connector import log
-from connector.core import learnt, naming, normalize, ulid
+from connector.core import naming, normalize, tracking_message
+from connector.inbound import messages, webhook_readings
+from connector.inbound.batch import Batch
+from connector.inbound.identities import Identities
 from connector.metrics import Metrics
-from connector.records import Event, Identifier, InboxRow, Reading, Word
+from connector.records import InboxRow, Message, Reading
 from connector.settings import Settings
-from connector.store import database, events, inbox, pending, users
+from connector.store import database, inbox
 from connector.store.database import Database
 
 BATCH = 125
@@ -44,8 +46,8 @@ _GAP = 0.12
 _log = log.get("reader")
 
 
-Outcome: TypeAlias = Counter[tuple[str, str | None]]
-"""What became of a batch's messages: how many by state and reason."""
+Outcome: TypeAlias = Counter[tuple[str, str, str | None]]
+"""What became of a batch's messages: how many by source, state and reason."""
 
 
 class Reader:
@@ -155,167 +157,48 @@ def _read_singly(connection: Connection, settings: Settings, now: datetime, limi
             if isinstance(error, sa.exc.SQLAlchemyError) and not _refused_a_value(error):
                 raise
             reason = "store_refused" if isinstance(error, sa.exc.SQLAlchemyError) else "reader_failed"
-            _log.error("webhook_unread", reason=reason, error=type(error).__name__)
+            _log.error("message_unread", source=row.source, reason=reason, error=type(error).__name__)
             inbox.mark(connection, [inbox.Mark(row.id, "unread", reason, None)])
-            found = Counter({("unread", reason): 1})
+            found = Counter({(row.source, "unread", reason): 1})
         outcome.update(found)
     return outcome
 
 
-@dataclass
-class _Batch:
-    """What a batch will write, and who is known by now, users made in this very batch included."""
-
-    known: dict[Identifier, str]
-    with_ids: set[str]  # of the users whose email is named, those whom an id names too
-    new_users: list[dict[str, Any]] = field(default_factory=list)
-    named: list[tuple[Identifier, str]] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    words: defaultdict[str, list[Word]] = field(default_factory=lambda: defaultdict(list))
-    marks: list[inbox.Mark] = field(default_factory=list)
-
-    def name(self, identifier: Identifier, user_id: str) -> None:
-        if identifier not in self.known:
-            self.known[identifier] = user_id
-            self.named.append((identifier, user_id))
-
-
 def _apply(connection: Connection, rows: Sequence[InboxRow], settings: Settings, now: datetime) -> Outcome:
-    readings: list[tuple[InboxRow, Reading]] = []
     marks: list[inbox.Mark] = []
+    readings: list[tuple[InboxRow, Reading | Message]] = []
     for row in rows:
-        found = normalize.read(row.source_id, row.body, row.received_at, settings.webhooks.names)
-        if not isinstance(found, Reading):
-            marks.append(inbox.Mark(row.id, "unread", found.reason, found.kind))
-        elif naming.ignored(found.kind, settings.webhooks.ignore):
-            marks.append(inbox.Mark(row.id, "ignored", None, found.kind))
-            if found.word is not None and normalize.says_consent(found.kind):
-                readings.append((row, found))
-        else:
-            marks.append(inbox.Mark(row.id, "read", None, found.kind))
+        found, mark = _read_one(row, settings)
+        marks.append(mark)
+        if found is not None:
             readings.append((row, found))
-    lookups = [_lookups(reading.identifiers, settings) for _, reading in readings]
-    known = users.find(connection, [each for of_one in lookups for each in of_one])
-    batch = _Batch(known, _with_ids(connection, known, lookups, settings), marks=marks)
-    for (row, reading), of_one in zip(readings, lookups, strict=True):
-        _place(batch, row, reading, of_one, settings)
-    users.add(connection, batch.new_users, batch.named)
-    events.add(connection, batch.events)
-    _learn(connection, batch.words, now)
-    inbox.mark(connection, batch.marks)
-    return Counter((mark.state, mark.reason) for mark in batch.marks)
+    reported = {
+        row.id: webhook_readings.lookups(found, settings) for row, found in readings if isinstance(found, Reading)
+    }
+    told = [name for _, found in readings if isinstance(found, Message) for name in messages.lookups(found)]
+    identities = Identities.load(connection, told, [name for of_one in reported.values() for name in of_one])
+    batch = Batch(identities, webhook_readings.with_ids(connection, identities, list(reported.values()), settings))
+    for row, found in readings:
+        if isinstance(found, Reading):
+            webhook_readings.place(batch, row, found, reported[row.id], settings)
+        else:
+            messages.place(batch, row, found)
+    batch.write(connection, settings, now)
+    inbox.mark(connection, marks)
+    return Counter((row.source, mark.state, mark.reason) for row, mark in zip(rows, marks, strict=True))
 
 
-def _with_ids(
-    connection: Connection,
-    known: Mapping[Identifier, str],
-    lookups: Sequence[Sequence[Identifier]],
-    settings: Settings,
-) -> set[str]:
-    """Of the users whom nothing but an email matches, those who have an id that Customer.io could know them by."""
-    by_email = {known[of_one[-1]] for of_one in lookups if _by_email_alone(of_one, known)}
-    kinds = {"customer_id", "external_id"} & {"customer_id", *settings.people.customer_id}
-    return users.named_by(connection, by_email, kinds) if by_email else set()
-
-
-def _by_email_alone(lookups: Sequence[Identifier], known: Mapping[Identifier, str]) -> bool:
-    """The webhook names an id, and it is nobody's here; the email is somebody's."""
-    if len(lookups) < 2 or lookups[0].kind != "customer_id" or lookups[-1].kind != "email":
-        return False
-    return lookups[-1] in known and not any(each in known for each in lookups[:-1])
-
-
-def _learn(connection: Connection, words: Mapping[str, Sequence[Word]], now: datetime) -> None:
-    """Facts and preferences don't make a user due: no attribute is sent of them, and the next pass sees who is in
-    another segment now."""
-    if not words:
-        return
-    known = users.learnt(connection, list(words))
-    after = {user_id: learnt.learn(before, words[user_id]) for user_id, before in known.items()}
-    users.remember(connection, {user_id: each for user_id, each in after.items() if each != known[user_id]}, now)
-    opted = [
-        user_id
-        for user_id, each in after.items()
-        if (each.opted_out, each.opt_changed_at) != (known[user_id].opted_out, known[user_id].opt_changed_at)
-    ]
-    if opted:
-        users.touch(connection, opted)
-        pending.mark_mirrored(connection, opted, now)
-
-
-def _place(batch: _Batch, row: InboxRow, reading: Reading, lookups: Sequence[Identifier], settings: Settings) -> None:
-    """Finds or makes the user of one reading and notes what follows from it."""
-    matched = [each for each in lookups if each in batch.known]
-    owners = [batch.known[each] for each in matched]
-    user_id = owners[0] if owners else None
-    context = reading.context
-    word = reading.word
-    # It may be about somebody else, who only shares the email of a user whose own id is another one.
-    is_doubtful = user_id in batch.with_ids and _by_email_alone(lookups, batch.known)
-    if word is not None and is_doubtful:
-        word = learnt.without_consent(word)
-    if user_id is None and lookups:
-        user_id = _make_user(batch, reading.identifiers, settings, row.received_at)
-    elif any(owner != user_id for owner in owners):
-        # The strongest identifier wins, the other user keeps theirs.
-        context = {**context, "flags": [*context.get("flags", []), "identity_conflict"]}
-    if user_id is not None:
-        for each in reading.identifiers:
-            if each.kind == "cio_id" and not is_doubtful:
-                batch.name(each, user_id)
-        if word is not None:
-            batch.words[user_id].append(word)
-    if naming.ignored(reading.kind, settings.webhooks.ignore):
-        return
-    batch.events.append(
-        Event(
-            source=row.source,
-            source_id=reading.source_id,
-            user_id=user_id,
-            type="track",
-            name=reading.name,
-            properties=reading.properties,
-            context=context,
-            occurred_at=reading.occurred_at,
-            received_at=row.received_at,
-            activity_id=ulid.activity_id(row.source, reading.source_id, reading.occurred_at),
-        )
-    )
-
-
-def _make_user(batch: _Batch, named: Sequence[Identifier], settings: Settings, seen_at: datetime) -> str:
-    """A user whom only Customer.io has told us of: never sent, until our own data knows them too."""
-    user_id = str(ULID())
-    ours = settings.people.customer_id[0] == "external_id"
-    stored = [Identifier("external_id", each.value) if each.kind == "customer_id" and ours else each for each in named]
-    values = {each.kind: each.value for each in stored}
-    batch.new_users.append(
-        {
-            "id": user_id,
-            "external_id": values.get("external_id"),
-            "email": values.get("email"),
-            "attributes": {},
-            "known_by": "customerio",
-            "created_at": None,
-            "first_seen_at": seen_at,
-            "updated_at": seen_at,
-            "opted_out": False,
-            "opt_changed_at": None,
-            "version": 1,
-        }
-    )
-    for each in stored:
-        batch.name(each, user_id)
-    if not {"customer_id", "external_id"}.isdisjoint(values):
-        batch.with_ids.add(user_id)
-    return user_id
-
-
-def _lookups(named: Sequence[Identifier], settings: Settings) -> list[Identifier]:
-    """Where to look for the user, strongest first: the customer id as it was sent, our own id, cio_id, email."""
-    lookups: list[Identifier] = []
-    for each in named:
-        lookups.append(each)
-        if each.kind == "customer_id" and "external_id" in settings.people.customer_id:
-            lookups.append(Identifier("external_id", each.value))
-    return lookups
+def _read_one(row: InboxRow, settings: Settings) -> tuple[Reading | Message | None, inbox.Mark]:
+    """What the row says, None when nothing is to be made of it, and what becomes of the row."""
+    if row.source == inbox.INTAKE:
+        message = tracking_message.read(row.source_id, row.body, row.received_at)
+        if isinstance(message, Message):
+            return message, inbox.Mark(row.id, "read", None, message.type)
+        return None, inbox.Mark(row.id, "unread", message.reason, message.kind)
+    found = normalize.read(row.source_id, row.body, row.received_at, settings.webhooks.names)
+    if not isinstance(found, Reading):
+        return None, inbox.Mark(row.id, "unread", found.reason, found.kind)
+    if not naming.ignored(found.kind, settings.webhooks.ignore):
+        return found, inbox.Mark(row.id, "read", None, found.kind)
+    says_consent = found.word is not None and normalize.says_consent(found.kind)
+    return found if says_consent else None, inbox.Mark(row.id, "ignored", None, found.kind)

@@ -17,17 +17,19 @@ from connector.store import refusals
 from connector.store.database import Database
 
 BAD_SIGNATURE = "bad_signature"
+BAD_WRITE_KEY = "bad_write_key"
 
 _PAUSE = 1.0
 _PAUSE_AFTER_FAILURE = 5.0
-_log = log.get("webhooks")
+_log = log.get("requests")
 
 
 class Refused:
-    """How many requests were refused since the start, and when the last one was."""
+    """How many requests were refused since the start, and when the last one was; `what` they would have brought."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], datetime], what: str = "webhook") -> None:
         self._database = database
+        self._event = f"{what}_refused"
         self._clock = clock
         self._noted: Counter[str] = Counter()
         self._changed = asyncio.Event()
@@ -41,7 +43,7 @@ class Refused:
         self._noted[reason] += 1
         self._changed.set()
         if self.count & (self.count - 1) == 0:
-            _log.warning("webhook_refused", reason=reason, refused=self.count)
+            _log.warning(self._event, reason=reason, refused=self.count)
 
     async def keep(self) -> None:
         """Writes what was noted to the store, until cancelled."""

@@ -49,15 +49,15 @@ class Receiver:
         try:
             await self._take(request)
         except (errors.Refused, errors.Unavailable) as error:
-            self._metrics.refused.labels(error.code).inc()
+            self._metrics.webhooks.refused.labels(error.code).inc()
             raise
         except web.HTTPRequestEntityTooLarge:
-            self._metrics.refused.labels("too_large").inc()
+            self._metrics.webhooks.refused.labels("too_large").inc()
             raise
         except (web.HTTPException, web.RequestPayloadError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is: a 500 would hold back the stream for an hour
-            self._metrics.refused.labels("internal").inc()
+            self._metrics.webhooks.refused.labels("internal").inc()
             _log.error("request_failed", path=PATH, error=type(error).__name__)
             raise errors.Unavailable("internal", "this failed here, the log says more", RETRY_AFTER) from None
         return web.Response()
@@ -72,7 +72,7 @@ class Receiver:
         if not _is_authentic(request, body, webhooks):
             self._refused.note(BAD_SIGNATURE)
             raise errors.Refused(401, BAD_SIGNATURE, "the signature is missing or made with another key")
-        self._metrics.received.inc()
+        self._metrics.webhooks.received.inc()
         now = self._clock()
         glance = normalize.glance(body)
         if glance.timestamp is not None:

@@ -92,7 +92,7 @@ def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
     missing: list[str] = []
     changed: list[str] = []
     with db.reader.begin() as connection:
-        for user_id, is_mirrored in mirror.differing(connection, settings):
+        for user_id, is_mirrored in mirror.differing(connection, settings, turn.clock()):
             if not is_mirrored:
                 missing.append(user_id)
                 continue
@@ -122,7 +122,7 @@ def _creates(db: Database, settings: Settings, missing: list[str], turn: _Pass, 
     creates: list[str] = []
     for chunk in _chunks(missing):
         now = turn.now()
-        for subject in with_rivals(db, db.read(users.subjects, chunk, settings), settings):
+        for subject in with_rivals(db, db.read(users.subjects, chunk, settings, now), settings):
             decision = decide.decide(subject, settings, now)
             if decision.verb == "create":
                 creates.append(subject.user.id)

@@ -26,15 +26,22 @@ def track_client(settings: Customerio) -> TrackClient | None:
 
 
 class Outbound:
-    """The worker's loop and the pass's, with the client for the settings in force."""
+    """The worker's loop and the pass's, with the client for the settings in force. `before_pass` runs before each
+    pass, on a database thread."""
 
     def __init__(
-        self, db: Database, settings: Callable[[], Settings], edited: asyncio.Event, clock: Callable[[], datetime]
+        self,
+        db: Database,
+        settings: Callable[[], Settings],
+        edited: asyncio.Event,
+        clock: Callable[[], datetime],
+        before_pass: Callable[[], object],
     ) -> None:
         self._db = db
         self._settings = settings
         self._edited = edited
         self._clock = clock
+        self._before_pass = before_pass
         self._worker = Worker(db, clock)
         self._stopping = asyncio.Event()
         self._refusal = ""
@@ -76,6 +83,7 @@ class Outbound:
             await self._rest()
 
     async def _pass(self, settings: Settings) -> full_pass.Found | None:
+        await self._db.on_thread(self._before_pass)
         return await self._db.on_thread(lambda: full_pass.run(self._db, settings, self._clock))
 
     async def _work_once(self, settings: Settings, client: TrackClient) -> int:

@@ -36,7 +36,7 @@ def prepare(db: Database, settings: Settings, claims: Sequence[Claim], now: date
     """Decides for every claimed user, by the store as it is now."""
     by_id = {claim.user_id: claim for claim in claims}
     prepared = []
-    for subject in with_rivals(db, db.read(users.subjects, list(by_id), settings), settings):
+    for subject in with_rivals(db, db.read(users.subjects, list(by_id), settings, now), settings):
         claim = by_id[subject.user.id]
         decision = decide.decide(subject, settings, now)
         if decision.verb == "create" and claim.release is None:

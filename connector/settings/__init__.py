@@ -15,23 +15,28 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr, model_validator
 
+from connector.settings import references
 from connector.settings import values as values
+from connector.settings.condition_tables import read
 
 # Part of the vocabulary of settings: `settings.Attribute`, `settings.All`, ...
 from connector.settings.conditions import All as All
 from connector.settings.conditions import AnyOf as AnyOf
 from connector.settings.conditions import Attribute as Attribute
 from connector.settings.conditions import Condition as Condition
+from connector.settings.conditions import Event as Event
 from connector.settings.conditions import Everyone as Everyone
 from connector.settings.conditions import NoneOf as NoneOf
-from connector.settings.conditions import plain, read
+from connector.settings.conditions import Property as Property
+from connector.settings.conditions import Reference as Reference
+from connector.settings.conditions import Segment as Segment
+from connector.settings.conditions import plain
 from connector.settings.faults import Path, Problem, did_you_mean, quoted, refused
 
 # Tables and keys of the full contract that this version refuses.
 MOST_SEGMENTS = 500
 LATER: frozenset[Path] = frozenset({
-    ("store", "events"), ("store", "indexed_attributes"),
-    ("intake",), ("intake", "write_keys"), ("intake", "browser_keys"), ("intake", "origins"),
+    ("store", "events"),
     ("people", "opt_out"), ("people", "delete"),
     ("people", "delete", "enabled"), ("people", "delete", "grace"), ("people", "delete", "blind"),
     ("events",), ("events", "names"), ("events", "pages"), ("events", "anonymous"), ("events", "max_age"),
@@ -79,6 +84,7 @@ class Store(_Table):
     url: values.StoreUrl = SecretStr("sqlite:///connector.db")
     webhook_bodies: values.Duration = timedelta(days=30)
     attempts: values.Duration = timedelta(days=30)
+    indexed_attributes: values.OwnAttributes = ()
 
 
 class Customerio(_Table):
@@ -103,6 +109,17 @@ class Webhooks(_Table):
     url_key: SecretStr = SecretStr("")
     ignore: values.KindPatterns = ()
     names: values.EventNames = Field(default_factory=dict)
+
+
+class Intake(_Table):
+    """Keys of the tracking API: none of either sort means that it is off. Anybody can read `browser_keys` off a page.
+
+    `origins` are the sites whose pages may send, "*" is any.
+    """
+
+    write_keys: values.Keys = ()
+    browser_keys: values.Keys = ()
+    origins: values.Origins = ("*",)
 
 
 class Pick(_Table):
@@ -166,17 +183,19 @@ class Settings(_Table):
     store: Store = Store()
     customerio: Customerio = Customerio()
     webhooks: Webhooks = Webhooks()
+    intake: Intake = Intake()
     people: People = People()
     guard: Guard = Guard()
     sync: Sync = Sync()
     log: Log = Log()
-    segments: Mapping[str, Annotated[Condition, PlainValidator(read)]] = Field(default_factory=dict)
+    segments: Mapping[str, Annotated[Segment, PlainValidator(read)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if problems := [
             *_listeners(self),
             *_credentials(self.customerio),
+            *_keys(self.intake),
             *_segments(self),
             *_names(self.people),
         ]:
@@ -194,7 +213,7 @@ class Settings(_Table):
 
     def _mapping(self) -> list[Any]:
         # Pairs, not an object: the order of the segments is part of it.
-        named = [[name, plain(condition)] for name, condition in self.segments.items()]
+        named = [[name, plain(segment)] for name, segment in self.segments.items()]
         return [self.people.model_dump(mode="json"), named]
 
 
@@ -230,6 +249,14 @@ def _credentials(workspace: Customerio) -> Iterator[Problem]:
         yield Problem(("customerio", "region"), 'is required with customerio.site_id: "us" or "eu"')
 
 
+def _keys(intake: Intake) -> Iterator[Problem]:
+    secret = {key.get_secret_value() for key in intake.write_keys}
+    for index, key in enumerate(intake.browser_keys):
+        if key.get_secret_value() in secret:
+            message = "is one of intake.write_keys too, and what stands in a web page is no secret: make another key"
+            yield Problem(("intake", "browser_keys", index), message)
+
+
 def _segments(settings: Settings) -> Iterator[Problem]:
     if len(settings.segments) > MOST_SEGMENTS:
         message = f"holds {len(settings.segments):,} segments, {MOST_SEGMENTS} are the most that a database takes"
@@ -237,6 +264,7 @@ def _segments(settings: Settings) -> Iterator[Problem]:
     for name in settings.segments:
         if not name.strip() or not name.isprintable():
             yield Problem(("segments", name), "needs a name, without line breaks or control characters")
+    yield from references.problems(settings.segments)
     listed = settings.people.segments
     for index, name in enumerate(listed):
         where = ("people", "segments", index)

@@ -11,18 +11,22 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from connector.settings.conditions import attribute_name_fault
+from connector.settings import names
 from connector.settings.faults import Problem, did_you_mean, kind, quoted, refused, unless
 
 _DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=3650)
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@*,]+")
 _KIND = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+")
 _KIND_PATTERN = re.compile(r"[a-z0-9_*?]+\.[a-z0-9_*?]+")
 LONGEST_EVENT_NAME = 200
+# Conditions on these ask for columns of the users' table.
+_COLUMNS = frozenset({"id", "external_id", "email", "created_at", "opted_out"})
 
 
-def _duration(value: object) -> object:
+def duration(value: object) -> timedelta:
+    """A duration from what a file holds; raises pydantic's error when it is none."""
     if isinstance(value, timedelta):
         return value
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
@@ -35,6 +39,13 @@ def _duration(value: object) -> object:
     fits = amount <= _LONGEST / timedelta(**{_UNITS[match[2]]: 1})
     unless(fits and amount > 0, f"must be more than 0 and at most {_LONGEST.days} days")
     return timedelta(**{_UNITS[match[2]]: amount})
+
+
+def duration_text(value: timedelta) -> str:
+    """As a file holds it, in the largest unit that says it in a whole number."""
+    whole = {unit: timedelta(**{name: 1}) for unit, name in _UNITS.items()}
+    unit = next((unit for unit in reversed(whole) if not value % whole[unit]), "ms")
+    return f"{value // whole[unit]}{unit}"
 
 
 def _limit(value: object) -> object:
@@ -102,9 +113,17 @@ def _zone(value: str) -> str:
 
 
 def _attribute(name: str) -> str:
-    fault = attribute_name_fault(name)
+    fault = names.path_fault(name)
     unless(fault is None, fault or "")
     unless(not name.startswith("customerio."), "what Customer.io reported is never sent back to it")
+    return name
+
+
+def _own_attribute(name: str) -> str:
+    fault = names.path_fault(name)
+    unless(fault is None, fault or "")
+    own = name not in _COLUMNS and not name.startswith("customerio.")
+    unless(own, "must be an attribute of your data; what the connector itself knows of a user is none")
     return name
 
 
@@ -133,12 +152,19 @@ def _event_names(names: Mapping[str, str]) -> Mapping[str, str]:
     return names
 
 
+def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in origins:
+        fine = origin == "*" or _ORIGIN.fullmatch(origin) is not None
+        unless(fine, f'must be "*" or origins such as "https://www.example.com"; {quoted(origin)} is none')
+    return tuple(origin.lower() for origin in origins)
+
+
 def as_tuple(value: object) -> object:
     """A list as a tuple: TOML has lists, a frozen record holds tuples."""
     return tuple(value) if isinstance(value, list) else value
 
 
-Duration: TypeAlias = Annotated[timedelta, BeforeValidator(_duration)]
+Duration: TypeAlias = Annotated[timedelta, BeforeValidator(duration)]
 Limit: TypeAlias = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_limit)]
 Host: TypeAlias = Annotated[str, AfterValidator(_host)]
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
@@ -148,9 +174,13 @@ SiteId: TypeAlias = Annotated[str, AfterValidator(_site_id)]
 ZoneName: TypeAlias = Annotated[str, AfterValidator(_zone)]
 AttributePath: TypeAlias = Annotated[str, AfterValidator(_attribute)]
 Keys: TypeAlias = Annotated[tuple[SecretStr, ...], BeforeValidator(as_tuple), AfterValidator(_written_keys)]
+OwnAttributes: TypeAlias = Annotated[
+    tuple[Annotated[str, AfterValidator(_own_attribute)], ...], BeforeValidator(as_tuple)
+]
 OneOrMore: TypeAlias = Annotated[
     tuple[AttributePath, ...], Field(min_length=1), BeforeValidator(as_tuple), BeforeValidator(_one_or_list)
 ]
 KindPatterns: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(_kind_patterns)]
+Origins: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(_origins)]
 EventNames: TypeAlias = Annotated[Mapping[str, str], AfterValidator(_event_names)]
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]

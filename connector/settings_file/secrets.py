@@ -22,9 +22,12 @@ PLACES: tuple[tuple[str, ...], ...] = (
     ("customerio", "api_key"),
     ("webhooks", "signing_keys", "*"),
     ("webhooks", "url_key"),
+    ("intake", "write_keys", "*"),
+    ("intake", "browser_keys", "*"),
 )
-# May also be written out.
-_LITERAL_TOO = ("store", "url")
+_STORE = ("store", "url")
+# May also be written out: a store without a password, and what stands in every web page.
+_LITERAL_TOO = (_STORE, ("intake", "browser_keys", "*"))
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)", re.DOTALL)
@@ -47,11 +50,11 @@ def resolved(raw: dict[str, Any], folder: Path, environ: Mapping[str, str]) -> t
     for place in PLACES:
         for where, holder, key in _held(raw, place):
             try:
-                holder[key] = _value(holder[key], folder, environ, literal_too=place == _LITERAL_TOO)
+                holder[key] = _value(holder[key], folder, environ, literal_too=place in _LITERAL_TOO)
             except _UnresolvedError as unresolved:
                 problems.append(Problem(where, str(unresolved)))
                 # The default stands in for a store that can't be named, so that the rest can still be judged.
-                holder[key] = "sqlite:///unknown" if place == _LITERAL_TOO else ""
+                holder[key] = "sqlite:///unknown" if place == _STORE else ""
     return raw, problems
 
 

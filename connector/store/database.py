@@ -26,6 +26,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from connector import errors
+from connector.store import times_in_sql
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,6 +50,15 @@ _IDS_POSTGRES = sa.text("SELECT CAST(value AS bigint) FROM json_array_elements_t
 def ids(connection: Connection) -> sa.TextualSelect:
     """Whole numbers that come as one parameter, `ids`, the JSON text of a list."""
     return _IDS_POSTGRES if connection.dialect.name == "postgresql" else _IDS_SQLITE
+
+
+_TEXTS_SQLITE = sa.text("SELECT value FROM json_each(:texts)").columns(text=sa.Text)
+_TEXTS_POSTGRES = sa.text("SELECT value FROM json_array_elements_text(:texts)").columns(text=sa.Text)
+
+
+def texts(connection: Connection) -> sa.TextualSelect:
+    """Texts that come as one parameter, `texts`, the JSON text of a list."""
+    return _TEXTS_POSTGRES if connection.dialect.name == "postgresql" else _TEXTS_SQLITE
 
 
 def dumps(value: Any) -> str:
@@ -223,10 +233,19 @@ def _prepare_sqlite(engine: Engine, *, begin: str, query_only: bool) -> None:
         if query_only:
             cursor.execute("PRAGMA query_only = ON")
         cursor.close()
+        times_in_sql.register(dbapi_connection)
 
     @sa.event.listens_for(engine, "begin")
     def begin_transaction(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
+
+
+def without_values(error: Exception, statement: str, of_the_driver: type[Exception]) -> Exception:
+    """An error that the driver raised past SQLAlchemy, as SQLAlchemy would raise it, and without the rows it quotes."""
+    primary = getattr(getattr(error, "diag", None), "message_primary", None)
+    if primary is not None:
+        error.args = (primary,)
+    return sa.exc.DBAPIError.instance(statement, None, error, of_the_driver, hide_parameters=True)
 
 
 def _hide_values(engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""Many rows as one JSON document in one statement.
+"""Many rows as one JSON document in one statement; very many, on PostgreSQL, by COPY.
 
 Hundreds of parameters take PostgreSQL's driver longer than the rows take the database; on SQLite, row by row, a
 database thread would hand the interpreter's lock to and fro with the thread that answers requests.
@@ -15,8 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
-from connector.store import database
+from connector.store import copy, database
 from connector.store.schema import Utc
+
+BY_COPY = 1000  # rows from which on a staging table costs less than a document
 
 
 def insert(
@@ -28,6 +30,10 @@ def insert(
     """
     if not rows:
         return
+    if len(rows) >= BY_COPY and connection.dialect.name == "postgresql":
+        _require_timezones(table, rows)
+        copy.insert(connection, table, rows, keep_old=keep_old)
+        return
     statement = _insert(connection.dialect.name, table, tuple(rows[0]), keep_old)
     connection.execute(statement, {"document": encoded(connection, table, rows)})
 
@@ -37,14 +43,21 @@ def encoded(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str,
 
     A time without a timezone is a ValueError.
     """
-    times = [name for name in rows[0] if isinstance(table.c[name].type, Utc)]
-    if any(row[name].tzinfo is None for row in rows for name in times if row[name] is not None):
-        raise ValueError("a time without a timezone can't be stored")
-    if connection.dialect.name == "postgresql":
+    times = _require_timezones(table, rows)
+    if connection.dialect.name == "postgresql" or not times:
         return database.dumps(rows)
     return database.dumps([{**row, **{name: sqlite_time(row[name]) for name in times}} for row in rows])
 
 
+def _require_timezones(table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of the columns that hold times."""
+    times = [name for name in rows[0] if isinstance(table.c[name].type, Utc)]
+    if any(row[name].tzinfo is None for row in rows for name in times if row[name] is not None):
+        raise ValueError("a time without a timezone can't be stored")
+    return times
+
+
+@functools.lru_cache(1024)  # most rows of a batch have the same times
 def sqlite_time(at: datetime | None) -> str | None:
     """As the column's type writes it."""
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds") if at is not None else None

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector.records import Event
-from connector.store import documents
+from connector.store import database, documents
 from connector.store.schema import events
 
 _FIELDS = tuple(field.name for field in fields(Event))
@@ -20,6 +20,13 @@ def add(connection: Connection, batch: Sequence[Event]) -> None:
     # dataclasses.asdict would copy every property deeply, which took longer than storing them.
     rows = [{name: getattr(event, name) for name in _FIELDS} for event in batch]
     documents.insert(connection, events, rows, keep_old=True)
+
+
+def present(connection: Connection, source: str, source_ids: Sequence[str]) -> set[str]:
+    """Those of the source's ids whose events are stored."""
+    ids = database.texts(connection)
+    query = sa.select(events.c.source_id).where(events.c.source == source, events.c.source_id.in_(ids))
+    return set(connection.execute(query, {"texts": database.dumps(source_ids)}).scalars())
 
 
 def count(connection: Connection) -> int:

@@ -22,22 +22,24 @@ from connector.store.schema import events, identifiers, inbox, mirror, users
 
 PAGE = 500
 
-Page = Callable[[Connection, Any, Settings], tuple[list[dict[str, Any]], Any]]
+Page = Callable[[Connection, Any, Settings, datetime], tuple[list[dict[str, Any]], Any]]
 
 
-def everything(db: Database, what: str, settings: Settings) -> Iterator[dict[str, Any]]:
-    """All `users`, `events`, `people` or `webhooks`, in the order in which they came."""
+def everything(db: Database, what: str, settings: Settings, now: datetime) -> Iterator[dict[str, Any]]:
+    """All `users` (their segments as of `now`), `events`, `people` or `webhooks`, in the order in which they came."""
     after: Any = None
     while True:
-        page, after = db.read(_PAGES[what], after, settings)
+        page, after = db.read(_PAGES[what], after, settings, now)
         yield from page
         if not page:
             return
 
 
-def _users(connection: Connection, after: str | None, settings: Settings) -> tuple[list[dict[str, Any]], Any]:
-    bits = segments.bits(settings, connection.dialect.name).label("segment_bits")
-    query = sa.select(users, bits).order_by(users.c.id).limit(PAGE)
+def _users(
+    connection: Connection, after: str | None, settings: Settings, now: datetime
+) -> tuple[list[dict[str, Any]], Any]:
+    bits = segments.bits(settings, connection.dialect.name, now).label("segment_bits")
+    query = sa.select(users, bits).where(users.c.merged_into.is_(None)).order_by(users.c.id).limit(PAGE)
     found = connection.execute(query if after is None else query.where(users.c.id > after)).all()
     named = _identifiers(connection, [row.id for row in found])
     page = [
@@ -79,7 +81,9 @@ def _identifiers(connection: Connection, user_ids: Sequence[str]) -> dict[str, d
     return named
 
 
-def _events(connection: Connection, after: int | None, _settings: Settings) -> tuple[list[dict[str, Any]], Any]:
+def _events(
+    connection: Connection, after: int | None, _settings: Settings, _now: datetime
+) -> tuple[list[dict[str, Any]], Any]:
     query = (
         sa.select(events, users.c.external_id, users.c.email)
         .select_from(events.outerjoin(users, users.c.id == events.c.user_id))
@@ -119,7 +123,9 @@ def _customerio_events(connection: Connection, after: int) -> Sequence[Any]:
     return connection.execute(query).all()
 
 
-def _people(connection: Connection, after: str | None, _settings: Settings) -> tuple[list[dict[str, Any]], Any]:
+def _people(
+    connection: Connection, after: str | None, _settings: Settings, _now: datetime
+) -> tuple[list[dict[str, Any]], Any]:
     query = sa.select(mirror).order_by(mirror.c.user_id).limit(PAGE)
     found = connection.execute(query if after is None else query.where(mirror.c.user_id > after)).all()
     page = [
@@ -137,7 +143,9 @@ def _people(connection: Connection, after: str | None, _settings: Settings) -> t
     return page, found[-1].user_id if found else after
 
 
-def _webhooks(connection: Connection, after: int | None, _settings: Settings) -> tuple[list[dict[str, Any]], Any]:
+def _webhooks(
+    connection: Connection, after: int | None, _settings: Settings, _now: datetime
+) -> tuple[list[dict[str, Any]], Any]:
     query = sa.select(inbox).where(inbox.c.source == "customerio").order_by(inbox.c.id).limit(PAGE // 10)
     found = connection.execute(query if after is None else query.where(inbox.c.id > after)).all()
     page = []

@@ -23,6 +23,17 @@ from connector.store import database, documents
 from connector.store.schema import inbox
 
 CUSTOMERIO = "customerio"
+INTAKE = "intake"
+
+# A message that could not be taken when it came, by its content: its sender was told, and may send it mended under the
+# same id. All other unread rows are ours to mend; their sender heard that all is well.
+REFUSED = "bad:"
+was_refused = (inbox.c.source == sa.literal_column("'intake'")) & inbox.c.source_id.startswith(
+    sa.literal_column(f"'{REFUSED}'")
+)
+
+# An expression, so that no index by source is taken: nearly all rows are of one.
+_source = inbox.c.source.concat(sa.literal_column("''"))
 
 # One statement and one document for the whole group: arrays and executemany are slower through psycopg.
 _APPEND_POSTGRES = sa.text("""
@@ -130,11 +141,11 @@ def _mark(dialect: str) -> sa.TextClause:
 def unread(
     connection: Connection, after: int, limit: int, since: datetime | None = None, reason: str | None = None
 ) -> list[UnreadRow]:
-    """Messages behind the id `after` that could not be read, in arrival order: those that came at `since` or later,
-    and for this reason, where that is given."""
+    """Messages behind the id `after` that could not be read, in arrival order, but for those whose sender was told:
+    those that came at `since` or later, and for this reason, where that is given."""
     query = (
         sa.select(inbox.c.id, inbox.c.kind, sa.func.length(inbox.c.body))
-        .where(inbox.c.state == sa.literal_column("'unread'"), inbox.c.id > after)
+        .where(inbox.c.state == sa.literal_column("'unread'"), sa.not_(was_refused), inbox.c.id > after)
         .order_by(inbox.c.id)
         .limit(limit)
     )
@@ -161,10 +172,10 @@ def states(connection: Connection, ids: Sequence[int]) -> Counter[tuple[str, str
     return Counter({(state, reason): count for state, reason, count in found})
 
 
-def unread_reasons(connection: Connection) -> Counter[str]:
-    """How many messages are unread, by reason."""
-    unread_ones = inbox.c.state == sa.literal_column("'unread'")
-    found = connection.execute(sa.select(inbox.c.reason, sa.func.count()).where(unread_ones).group_by(inbox.c.reason))
+def unread_reasons(connection: Connection, *, refused: bool = False) -> Counter[str]:
+    """How many messages are unread, by reason: those whose sender was told, or all others."""
+    unread_ones = inbox.c.state == sa.literal_column("'unread'"), was_refused if refused else sa.not_(was_refused)
+    found = connection.execute(sa.select(inbox.c.reason, sa.func.count()).where(*unread_ones).group_by(inbox.c.reason))
     return Counter({str(reason): count for reason, count in found})
 
 
@@ -189,9 +200,11 @@ def newest(
     return [(row[0], row[1]) for row in connection.execute(query)]
 
 
-def last_received_at(connection: Connection) -> datetime | None:
-    """When the newest message arrived."""
+def last_received_at(connection: Connection, source: str | None = None) -> datetime | None:
+    """When the newest message arrived, of all or of one source."""
     newest = sa.select(inbox.c.received_at).order_by(inbox.c.id.desc()).limit(1)
+    if source is not None:
+        newest = newest.where(_source == source)
     return connection.execute(newest).scalar_one_or_none()
 
 

@@ -40,6 +40,18 @@ def record(connection: Connection, people: Sequence[Mirror]) -> None:
             naming,
             [{"kind": "customer_id", "value": each.customer_id, "user_id": each.user_id} for each in named],
         )
+        # Who was merged while the call was under way left a bare row behind; the name is the survivor's.
+        survivor = sa.select(users.c.merged_into).where(users.c.id == identifiers.c.user_id).scalar_subquery()
+        merged = sa.select(users.c.id).where(users.c.merged_into.is_not(None))
+        connection.execute(
+            sa.update(identifiers)
+            .where(
+                identifiers.c.kind == "customer_id",
+                identifiers.c.value.in_([each.customer_id for each in named]),
+                identifiers.c.user_id.in_(merged),
+            )
+            .values(user_id=survivor)
+        )
 
 
 def touch(connection: Connection, people: Sequence[tuple[str, str, str, int]]) -> None:
@@ -68,14 +80,14 @@ def owners(connection: Connection, customer_ids: Iterable[str]) -> dict[str, str
     return found
 
 
-def differing(connection: Connection, settings: Settings) -> Iterator[tuple[str, bool]]:
+def differing(connection: Connection, settings: Settings, now: datetime) -> Iterator[tuple[str, bool]]:
     """(user_id, is_mirrored) of everyone whom a full pass has to look at, streamed.
 
     Mirrored users whose version, segment bits or mapping hash differ from when they were last compared; and users
     of our own in a whitelisted segment who are nobody at Customer.io yet and whose create nobody has let go.
     """
     dialect = connection.dialect.name
-    bits = segments.bits(settings, dialect)
+    bits = segments.bits(settings, dialect, now)
     changed = sa.or_(
         mirror.c.version != users.c.version,
         mirror.c.mapping_hash != settings.mapping_hash(),
@@ -85,7 +97,7 @@ def differing(connection: Connection, settings: Settings) -> Iterator[tuple[str,
     missing = sa.and_(
         mirror.c.user_id.is_(None),
         users.c.known_by == "own",
-        segments.whitelisted(settings, dialect),
+        segments.whitelisted(settings, dialect, now),
         sa.not_(released),
     )
     if settings.people.require_email:
@@ -96,7 +108,7 @@ def differing(connection: Connection, settings: Settings) -> Iterator[tuple[str,
     query = (
         sa.select(users.c.id, mirror.c.user_id.is_not(None))
         .select_from(users.outerjoin(mirror, mirror.c.user_id == users.c.id))
-        .where(sa.or_(missing, sa.and_(mirror.c.user_id.is_not(None), changed)))
+        .where(users.c.merged_into.is_(None), sa.or_(missing, sa.and_(mirror.c.user_id.is_not(None), changed)))
     )
     for row in connection.execution_options(yield_per=CHUNK).execute(query):
         yield row[0], bool(row[1])

@@ -4,7 +4,8 @@ A claim writes a fresh lease token and moves `due_at` past the lease, so the use
 due again by themselves. A change while a user is in flight sets `changed`. Everything that ends a claim applies
 only to rows whose lease is still ours.
 
-`release` says who let a create go: `guard` (within the limit, it counts there) or `approved`.
+`release` says who let a create go: `guard` (within the limit, it counts there), `approved`, or nobody, because the
+user has only just come through the intake: `fresh`.
 """
 
 from __future__ import annotations
@@ -67,6 +68,18 @@ def release(connection: Connection, user_ids: Sequence[str], how: str, now: date
         index_elements=[pending.c.user_id], set_={"release": statement.excluded.release, "changed": True}
     )
     rows = [_row(user_id, now, FULL_PASS, how) for user_id in sorted(user_ids)]
+    if rows:
+        connection.execute(statement, rows)
+
+
+def arrived(connection: Connection, user_ids: Sequence[str], now: datetime) -> None:
+    """Makes users due who have only just come, and lets their creates go, unless somebody has done so already."""
+    statement = database.insert(connection, pending)
+    statement = statement.on_conflict_do_update(
+        index_elements=[pending.c.user_id],
+        set_={"release": sa.func.coalesce(pending.c.release, "fresh"), "changed": True, "priority": CHANGED},
+    )
+    rows = [_row(user_id, now, CHANGED, "fresh") for user_id in sorted(user_ids)]
     if rows:
         connection.execute(statement, rows)
 

@@ -1,8 +1,9 @@
-"""Deleting what has served its time, a page a call: raw webhooks that were read, and the log of attempts.
+"""Deleting what has served its time, a page a call: raw messages that were read, and the log of attempts.
 
 A walk goes up by id, and ids ascend with time, so it ends at the first page in which nothing is old: when there is
 nothing to delete it has looked at one page, whatever the table holds. (At a page, not at a row: the clocks of two
-servers differ a little.) Messages that are new or unread stay, whatever their age.
+servers differ a little.) Messages that are new or unread stay, whatever their age; but one that was refused goes, because
+its sender knows.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from connector.store.inbox import was_refused
 from connector.store.schema import attempts, inbox
 
 PAGE = 500
 
-_DONE_WITH = ("read", "ignored")
+_DONE_WITH = inbox.c.state.in_(("read", "ignored")) | ((inbox.c.state == sa.literal_column("'unread'")) & was_refused)
 
 
 class Page(NamedTuple):
@@ -30,10 +32,10 @@ class Page(NamedTuple):
 
 def old_webhooks(connection: Connection, before: datetime, after: int) -> Page | None:
     """The next PAGE of inbox rows behind `after`; None when none of them was received before."""
-    columns = (inbox.c.id, inbox.c.received_at, inbox.c.state)
+    columns = (inbox.c.id, inbox.c.received_at, _DONE_WITH.label("done_with"))
     found = connection.execute(sa.select(*columns).where(inbox.c.id > after).order_by(inbox.c.id).limit(PAGE)).all()
     old = [row for row in found if row.received_at < before]
-    return Page(after, found[-1].id, sum(row.state in _DONE_WITH for row in old)) if old else None
+    return Page(after, found[-1].id, sum(row.done_with for row in old)) if old else None
 
 
 def old_attempts(connection: Connection, before: datetime, after: int) -> Page | None:
@@ -49,7 +51,7 @@ def old_attempts(connection: Connection, before: datetime, after: int) -> Page |
 def delete_webhooks(connection: Connection, before: datetime, page: Page) -> int:
     """Deletes what is old in the page and, still now, done with; returns how many messages that was."""
     chosen = inbox.c.id.between(page.after + 1, page.last)
-    statement = sa.delete(inbox).where(chosen, inbox.c.received_at < before, inbox.c.state.in_(_DONE_WITH))
+    statement = sa.delete(inbox).where(chosen, inbox.c.received_at < before, _DONE_WITH)
     return connection.execute(statement).rowcount
 
 

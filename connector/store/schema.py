@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine.interfaces import Dialect
 
+from connector.store import defaults
+
 metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -84,19 +86,19 @@ refusals = sa.Table(
 users = sa.Table(
     "users",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True, server_default=defaults.RANDOM),
     sa.Column("external_id", sa.Text),
     sa.Column("email", sa.Text),
-    sa.Column("attributes", Json, nullable=False),
-    sa.Column("known_by", sa.Text, nullable=False),
+    sa.Column("attributes", Json, nullable=False, server_default="{}"),
+    sa.Column("known_by", sa.Text, nullable=False, server_default="own"),
     sa.Column("created_at", Utc),
-    sa.Column("first_seen_at", Utc, nullable=False),
-    sa.Column("updated_at", Utc, nullable=False),
-    sa.Column("opted_out", sa.Boolean, nullable=False),
+    sa.Column("first_seen_at", Utc, nullable=False, server_default=defaults.NOW),
+    sa.Column("updated_at", Utc, nullable=False, server_default=defaults.NOW),
+    sa.Column("opted_out", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("opt_changed_at", Utc),
     sa.Column("customerio", Json, nullable=False, server_default="{}"),
     sa.Column("preferences", Json, nullable=False, server_default="{}"),
-    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False, server_default=sa.text("1")),
     # Whoever first came to us through the intake may be created at once until then; see `pending.release`.
     sa.Column("fresh_until", Utc),
     # Only who is a person of their own at Customer.io leaves a row behind when they turn out to be somebody else.
@@ -115,19 +117,32 @@ events = sa.Table(
     "events",
     metadata,
     sa.Column("id", Serial, sa.Identity(), primary_key=True),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("source_id", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False, server_default="sql"),
+    sa.Column("source_id", sa.Text, nullable=False, server_default=defaults.RANDOM),
     sa.Column("user_id", sa.Text, sa.ForeignKey("users.id")),
-    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("type", sa.Text, nullable=False, server_default="track"),
     sa.Column("name", sa.Text, nullable=False),
-    sa.Column("properties", Json, nullable=False),
-    sa.Column("context", Json, nullable=False),
-    sa.Column("occurred_at", Utc, nullable=False),
-    sa.Column("received_at", Utc, nullable=False),
-    sa.Column("activity_id", sa.Text, nullable=False),
-    sa.Column("outbound", sa.Text, nullable=False),
+    sa.Column("properties", Json, nullable=False, server_default="{}"),
+    sa.Column("context", Json, nullable=False, server_default="{}"),
+    sa.Column("occurred_at", Utc, nullable=False, server_default=defaults.NOW),
+    sa.Column("received_at", Utc, nullable=False, server_default=defaults.NOW),
+    # Empty for what SQL wrote: whoever sends it derives it from the event, see core/ulid.
+    sa.Column("activity_id", sa.Text),
+    sa.Column("outbound", sa.Text, nullable=False, server_default="none"),
     sa.Column("reason", sa.Text),
     sa.UniqueConstraint("source", "source_id"),
+    sa.Index("ix_events_user_id_occurred_at", "user_id", "occurred_at"),
+)
+
+# An index of PostgreSQL takes no entry of more than 2.7 KB, and nobody's event may be refused for its long name.
+EVENT_NAME_IS_INDEXED = sa.func.length(events.c.name) <= sa.literal_column("500")
+sa.Index(
+    "ix_events_name",
+    events.c.user_id,
+    events.c.name,
+    events.c.occurred_at,
+    sqlite_where=EVENT_NAME_IS_INDEXED,
+    postgresql_where=EVENT_NAME_IS_INDEXED,
 )
 
 # An identifier that was given for one user and is another's: two users who are both known are never made one by it.
@@ -155,11 +170,11 @@ pending = sa.Table(
     "pending",
     metadata,
     sa.Column("user_id", sa.Text, sa.ForeignKey("users.id"), primary_key=True),
-    sa.Column("due_at", Utc, nullable=False),
-    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("due_at", Utc, nullable=False, server_default=defaults.NOW),
+    sa.Column("priority", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("lease", sa.Text),
-    sa.Column("changed", sa.Boolean, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("changed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("failing_since", Utc),
     sa.Column("reason", sa.Text),
     sa.Column("release", sa.Text),

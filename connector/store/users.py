@@ -32,6 +32,8 @@ _USER_COLUMNS = (
     users.c.opted_out,
     users.c.opt_changed_at,
     users.c.version,
+    users.c.fresh_until,
+    users.c.merged_into,
 )
 
 
@@ -41,7 +43,7 @@ _LEARNT = ("opted_out", "opt_changed_at", "customerio", "preferences")
 # keeps the planner at one look-up by the primary key for each, whatever it guesses of the document.
 _FIND_POSTGRES = sa.text("""
     SELECT found.kind, found.value, found.user_id
-    FROM json_to_recordset(:wanted) AS wanted(kind text, value text)
+    FROM (SELECT pair ->> 0 AS kind, pair ->> 1 AS value FROM json_array_elements(:wanted) AS pairs(pair)) AS wanted
     CROSS JOIN LATERAL (
         SELECT kind, value, user_id FROM identifiers
         WHERE identifiers.kind = wanted.kind AND identifiers.value = wanted.value OFFSET 0
@@ -74,10 +76,11 @@ def find(connection: Connection, wanted: Iterable[Identifier]) -> dict[Identifie
 def named_by(connection: Connection, user_ids: Iterable[str], kinds: Iterable[str]) -> set[str]:
     """Those of the users who have an identifier of one of these kinds."""
     ids = _IDS_POSTGRES if connection.dialect.name == "postgresql" else _IDS_SQLITE
-    query = sa.select(identifiers.c.user_id).where(
-        identifiers.c.user_id.in_(ids), identifiers.c.kind.in_(sorted(kinds))
-    )
-    return set(connection.execute(query, {"ids": database.dumps(sorted(user_ids))}).scalars())
+    # The kind is not asked for: SQLite would look through all identifiers of that kind.
+    query = sa.select(identifiers.c.user_id, identifiers.c.kind).where(identifiers.c.user_id.in_(ids))
+    wanted = set(kinds)
+    found = connection.execute(query, {"ids": database.dumps(sorted(user_ids))})
+    return {user_id for user_id, kind in found if kind in wanted}
 
 
 def load(connection: Connection, user_ids: Sequence[str]) -> dict[str, User]:
@@ -90,9 +93,9 @@ def load(connection: Connection, user_ids: Sequence[str]) -> dict[str, User]:
     return found
 
 
-def subjects(connection: Connection, user_ids: Sequence[str], settings: Settings) -> list[Subject]:
-    """The users with their memberships as of now and their mirrors; `taken` is not judged yet."""
-    bits = segments.bits(settings, connection.dialect.name)
+def subjects(connection: Connection, user_ids: Sequence[str], settings: Settings, now: datetime) -> list[Subject]:
+    """The users with their memberships as of `now` and their mirrors; `taken` is not judged yet."""
+    bits = segments.bits(settings, connection.dialect.name, now)
     width = len(_USER_COLUMNS)
     found: list[Subject] = []
     for start in range(0, len(user_ids), CHUNK):
@@ -114,40 +117,28 @@ def add(connection: Connection, new: Sequence[dict[str, Any]], named: Sequence[t
     documents.insert(connection, identifiers, rows)
 
 
-def forget(connection: Connection, named: Sequence[Identifier]) -> None:
-    """Identifiers that name nobody any more."""
-    for each in named:
-        connection.execute(
-            sa.delete(identifiers).where(identifiers.c.kind == each.kind, identifiers.c.value == each.value)
-        )
+def forget(connection: Connection, named: Sequence[tuple[Identifier, str]]) -> None:
+    """Identifiers that don't name these users any more."""
+    for each, user_id in named:
+        chosen = identifiers.c.kind == each.kind, identifiers.c.value == each.value, identifiers.c.user_id == user_id
+        connection.execute(sa.delete(identifiers).where(*chosen))
 
 
-def change(connection: Connection, changes: Sequence[dict[str, Any]], now: datetime) -> None:
-    """Writes changed users: dicts of id, external_id, email, attributes and created_at, all as they are to be."""
+def change(connection: Connection, changes: Sequence[Mapping[str, Any]], now: datetime) -> None:
+    """Writes changed users: rows of id, external_id, email, attributes, known_by, created_at and fresh_until, all as
+    they are to be. They differ from their mirrors now."""
     if changes:
-        connection.execute(
-            sa.update(users)
-            .where(users.c.id == sa.bindparam("of_user"))
-            .values(
-                external_id=sa.bindparam("new_external_id"),
-                email=sa.bindparam("new_email"),
-                attributes=sa.bindparam("new_attributes", type_=users.c.attributes.type),
-                created_at=sa.bindparam("new_created_at", type_=users.c.created_at.type),
-                known_by="own",
-                updated_at=now,
-                version=users.c.version + 1,
-            ),
-            [
-                {
-                    "of_user": each["id"],
-                    "new_external_id": each["external_id"],
-                    "new_email": each["email"],
-                    "new_attributes": each["attributes"],
-                    "new_created_at": each["created_at"],
-                }
-                for each in changes
-            ],
-        )
+        document = documents.encoded(connection, users, changes)
+        connection.execute(_change(connection.dialect.name, tuple(changes[0])), {"document": document, "now": now})
+
+
+@functools.cache
+def _change(dialect: str, columns: tuple[str, ...]) -> sa.TextClause:
+    source = documents.records(users, columns, dialect)
+    taken = ", ".join(f"{name} = records.{name}" for name in columns if name != "id")
+    statement = f"UPDATE users SET {taken}, updated_at = :now, version = users.version + 1 FROM {source} "  # noqa: S608
+    statement += "WHERE users.id = records.id"
+    return sa.text(statement).bindparams(sa.bindparam("now", type_=users.c.updated_at.type))
 
 
 def learnt(connection: Connection, user_ids: Sequence[str]) -> dict[str, Learnt]:

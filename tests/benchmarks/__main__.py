@@ -8,9 +8,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import machine, memory, sandbox, stores, webhooks
+from tests.benchmarks import imports, machine, memory, sandbox, segments, stores, webhooks
 
-MEASUREMENTS = {"webhooks": webhooks.measure, "sandbox": sandbox.measure, "memory": memory.measure}
+MEASUREMENTS = {
+    "webhooks": webhooks.measure,
+    "sandbox": sandbox.measure,
+    "memory": memory.measure,
+    "imports": imports.measure,
+    "segments": segments.measure,
+}
 
 
 def main() -> None:

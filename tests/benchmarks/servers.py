@@ -21,6 +21,7 @@ from connector import problem, settings_file
 from connector.inbound import appender, webhooks
 from connector.inbound.refused import Refused
 from connector.metrics import Metrics
+from connector.store import inbox
 from connector.store.database import Database
 
 
@@ -33,9 +34,8 @@ def _receiving(settings: Path) -> web.Application:
     loaded = settings_file.load(settings)
     db = Database(loaded.store.url.get_secret_value())
     metrics = Metrics()
-    receiver = webhooks.Receiver(
-        lambda: loaded, appender.Appender(db, lambda: None, metrics), Refused(db, now), metrics, now
-    )
+    appending = appender.Appender(db, inbox.CUSTOMERIO, lambda: None, metrics.webhooks)
+    receiver = webhooks.Receiver(lambda: loaded, appending, Refused(db, now), metrics, now)
     application = web.Application(client_max_size=webhooks.MAX_BODY_BYTES, middlewares=[problem.middleware])
     application.add_routes([web.post(webhooks.PATH, receiver.handle)])
     return application

@@ -37,6 +37,7 @@ def user(
     created_at: datetime | None = None,
     opted_out: bool = False,
     opt_changed_at: datetime | None = None,
+    merged_into: str | None = None,
 ) -> User:
     return User(
         id="01HUSER",
@@ -48,6 +49,7 @@ def user(
         opted_out=opted_out,
         opt_changed_at=opt_changed_at,
         version=1,
+        merged_into=merged_into,
     )
 
 

@@ -41,6 +41,12 @@ def verdict(decision: Decision) -> tuple[str, str]:
 # One test for each row of the table.
 
 
+def test_who_was_merged_into_another_is_not_touched_whatever_else_holds() -> None:
+    for sent in (None, mirror(SENT)):
+        assert decided(user(merged_into="another"), sent=sent) == Decision("skip", "merged")
+        assert decided(user(merged_into="another"), bits=NOWHERE, sent=sent) == Decision("skip", "merged")
+
+
 def test_in_no_segment_without_a_mirror_there_is_nothing_to_do() -> None:
     assert decided(user(), bits=NOWHERE) == Decision("skip", "not_in_segment")
 

@@ -61,6 +61,17 @@ def test_who_turns_out_to_be_two_has_heard_what_both_have(words: list[Word], oth
     assert both == learnt.learn(Learnt(), [*words, *others])
 
 
+@given(WORDS, WORDS)
+def test_who_may_be_somebody_else_teaches_no_consent(words: list[Word], others: list[Word]) -> None:
+    mine, theirs = learnt.learn(Learnt(), words), learnt.learn(Learnt(), others)
+    both = learnt.merged(mine, theirs, consent=False)
+
+    assert both.facts == learnt.merged(mine, theirs).facts
+    assert both.opted_out == (mine.opted_out or learnt.merged(mine, theirs).opted_out)
+    allowed = {(group, name) for group, entries in both.preferences.items() for name in entries if entries[name].wanted}
+    assert allowed <= {(group, name) for group, entries in mine.preferences.items() for name in entries}
+
+
 def test_each_topic_has_its_own_newest_word() -> None:
     first = Word(START, preferences={"topics": {"news": True, "offers": True}})
     second = Word(START + timedelta(days=1), preferences={"topics": {"offers": False}})

@@ -196,6 +196,15 @@ def test_the_opt_out_has_its_place_before_the_picked_ones() -> None:
     assert list(wanted.items())[-2:] == [("unsubscribed", True), ("plan", "pro")]
 
 
+def test_the_name_of_an_internal_segment_is_not_sent() -> None:
+    tables = {"VIP": {"everyone": True}, "Scratch": {"everyone": True, "internal": True}}
+    settings = Settings.model_validate({"segments": tables})
+
+    assert mapping.memberships("11", settings) == ["VIP", "Scratch"]
+    assert mapping.attributes(user(email=None), "11", settings)[0][SEGMENTS] == ["VIP"]
+    assert mapping.attributes(user(email=None), "01", settings)[0][SEGMENTS] == []
+
+
 def test_no_segments_are_sent_when_their_attribute_has_no_name() -> None:
     assert sent({}, segments_attribute="") == {}
 

@@ -46,3 +46,19 @@ def test_merging_the_same_twice_is_merging_it_once(before: dict[str, Any], given
 
     assert merge.attributes(once, given_now) == once
     assert None not in once.values()
+
+
+@pytest.mark.parametrize(
+    ("before", "given_now", "after"),
+    [
+        pytest.param(None, {"id": "G", "size": 5}, {"id": "G", "size": 5}, id="the first one"),
+        pytest.param(
+            {"id": "G", "size": 5}, {"id": "G", "plan": "pro"}, {"id": "G", "size": 5, "plan": "pro"}, id="the same"
+        ),
+        pytest.param({"id": "G", "size": 5}, {"id": "G", "size": None}, {"id": "G"}, id="null removes"),
+        pytest.param({"id": "G", "size": 5}, {"id": "H"}, {"id": "H"}, id="another one takes its place"),
+        pytest.param("Acme", {"id": "G"}, {"id": "G"}, id="what was no account goes"),
+    ],
+)
+def test_an_account_gathers_what_is_said_of_it(before: Any, given_now: dict[str, Any], after: dict[str, Any]) -> None:
+    assert merge.account(before, given_now) == after

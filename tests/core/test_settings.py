@@ -8,8 +8,21 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector.settings import All, AnyOf, Attribute, Everyone, NoneOf, Pick, Settings
-from connector.settings import conditions as settings_conditions
+from connector.settings import (
+    All,
+    AnyOf,
+    Attribute,
+    Event,
+    Everyone,
+    NoneOf,
+    Pick,
+    Property,
+    Reference,
+    Segment,
+    Settings,
+    condition_tables,
+    conditions,
+)
 
 
 def read(raw: dict[str, Any]) -> Settings:
@@ -17,7 +30,7 @@ def read(raw: dict[str, Any]) -> Settings:
 
 
 def segment(table: object) -> object:
-    return read({"segments": {"s": table}}).segments["s"]
+    return read({"segments": {"s": table}}).segments["s"].condition
 
 
 def test_with_nothing_said_nobody_is_sent_and_every_secret_is_off() -> None:
@@ -164,13 +177,65 @@ def test_conditions_nest() -> None:
         {"attribute": "a", "exists": False},
         {"attribute": "a", "not_in": [1, "x"]},
         {"any": [{"all": [{"attribute": "a.b", "lt": 1.5}]}, {"none": [{"everyone": True}]}]},
+        {"attribute": "a", "within_next": "90m"},
+        {"event": "Bought", "at_least": 2, "within": "30d", "where": [{"property": "a.b", "not_within": "500ms"}]},
+        {"event": "Bought", "at_most": 0},
+        {"all": [{"segment": "other"}], "internal": True},
     ],
 )
 def test_a_condition_written_plainly_reads_back_the_same(table: dict[str, object]) -> None:
-    condition = settings_conditions.read(table)
+    segment = condition_tables.read(table)
 
-    assert settings_conditions.plain(condition) == table
-    assert settings_conditions.read(condition) is condition
+    assert conditions.plain(segment) == table
+    assert condition_tables.read(segment) is segment
+    assert condition_tables.read(segment.condition) == Segment(segment.condition)
+
+
+def test_an_event_condition_counts_events_of_a_time_with_properties() -> None:
+    where = [{"property": "total", "gt": 20}, {"property": "items", "contains": "shoe"}]
+    table = {"event": "Order Completed", "at_least": 3, "within": "30d", "where": where}
+
+    filters = (Property("total", "gt", 20), Property("items", "contains", "shoe"))
+    assert segment(table) == Event("Order Completed", 3, None, timedelta(days=30), filters)
+    assert segment({"event": "page"}) == Event("page", 1)
+    assert segment({"event": "page", "at_most": 0}) == Event("page", None, 0)
+
+
+def test_a_segment_may_refer_to_another_whichever_comes_first() -> None:
+    settings = read({"segments": {"a": {"none": [{"segment": "b"}]}, "b": {"everyone": True, "internal": True}}})
+
+    assert settings.segments["a"] == Segment(NoneOf((Reference("b"),)))
+    assert settings.segments["b"] == Segment(Everyone(), internal=True)
+
+
+def test_a_chain_of_segments_may_be_as_long_as_there_are_segments() -> None:
+    chain: dict[str, Any] = {f"s{number}": {"segment": f"s{number + 1}"} for number in range(499)}
+
+    assert len(read({"segments": {**chain, "s499": {"everyone": True}}}).segments) == 500
+    with pytest.raises(ValidationError, match="leads back to itself"):
+        read({"segments": {**chain, "s499": {"segment": "s0"}}})
+
+
+def test_segments_that_grow_with_each_reference_are_refused_before_they_are_written_out() -> None:
+    twice = {f"s{number}": {"any": [{"segment": f"s{number + 1}"}] * 2} for number in range(60)}
+
+    with pytest.raises(ValidationError, match=r"comes to .* conditions with all that it refers to, 500 are the most"):
+        read({"segments": {**twice, "s60": {"everyone": True}}})
+
+
+def test_segments_that_are_nested_too_deep_by_their_references_are_refused() -> None:
+    chain: dict[str, Any] = {f"s{number}": {"none": [{"segment": f"s{number + 1}"}]} for number in range(21)}
+
+    with pytest.raises(ValidationError, match="is nested 21 deep with all that it refers to, 20 is the most"):
+        read({"segments": {**chain, "s21": {"everyone": True}}})
+
+
+def test_more_conditions_than_a_database_takes_in_one_query_are_refused() -> None:
+    large = {"any": [{"attribute": "a", "is": number} for number in range(500)]}
+
+    assert len(read({"segments": {f"s{number}": large for number in range(6)}}).segments) == 6
+    with pytest.raises(ValidationError, match="come to 3,500 conditions in all, 3,000 are the most"):
+        read({"segments": {f"s{number}": large for number in range(7)}})
 
 
 @pytest.mark.parametrize(
@@ -182,6 +247,7 @@ def test_a_condition_written_plainly_reads_back_the_same(table: dict[str, object
         ("starts_with", 1), ("ends_with", True), ("starts_with", ""),
         ("exists", "true"), ("exists", 1),
         ("gt", "1"), ("gte", True), ("lt", [1]), ("lte", float("nan")),
+        ("within", 30), ("not_within", "30"), ("within_next", "0d"),
     ],
 )  # fmt: skip
 def test_an_operator_refuses_what_it_cannot_compare(operator: str, value: object) -> None:

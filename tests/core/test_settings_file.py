@@ -56,9 +56,9 @@ ONE_FAULT = {
         "line 1: site_id: unknown key here, it belongs to [customerio]",
     ),
     "later key under the wrong table": (
-        "[server]\nwrite_keys = []",
+        '[server]\ngive_up_after = "7d"',
         (
-            "line 2: server.write_keys: unknown key here, it belongs to [intake] "
+            "line 2: server.give_up_after: unknown key here, it belongs to [retry] "
             "(which is not yet supported in this version)"
         ),
     ),
@@ -67,23 +67,11 @@ ONE_FAULT = {
         'line 4: people.attributes[1].ass: unknown key; did you mean "as"?',
     ),
     # Not yet
-    "table not yet": ("[intake]\nwrite_keys = []", "line 1: intake: is not yet supported in this version"),
+    "table not yet": ('[retry]\ngive_up_after = "7d"', "line 1: retry: is not yet supported in this version"),
     "key not yet": ("[sync]\npaused = true", "line 2: sync.paused: is not yet supported in this version"),
     "subtable not yet": (
         "[people]\n[people.delete]\nenabled = true",
         "line 2: people.delete: is not yet supported in this version",
-    ),
-    "event condition not yet": (
-        '[segments]\na = { event = "Bought", at_least = 2, within = "30d" }',
-        "line 2: segments.a.event: conditions with `event` are not yet supported in this version",
-    ),
-    "operator not yet": (
-        '[segments]\na = { attribute = "seen_at", within = "30d" }',
-        "line 2: segments.a.within: conditions with `within` are not yet supported in this version",
-    ),
-    "a fact from Customer.io not yet": (
-        '[segments]\na = { attribute = "customerio.synced_at", exists = true }',
-        "line 2: segments.a.attribute: conditions on customerio.synced_at are not yet supported in this version",
     ),
     "a fact that Customer.io doesn't report": (
         '[segments]\na = { attribute = "customerio.open_at", exists = true }',
@@ -92,8 +80,8 @@ ONE_FAULT = {
     "a fact that is like no other": (
         '[segments]\na = { attribute = "customerio.xyz", exists = true }',
         (
-            "line 2: segments.a.attribute: nothing of that name is learnt from Customer.io, but `delivered_at`, "
-            "`opened_at`, `clicked_at`, `bounced_at`, `spammed_at`"
+            "line 2: segments.a.attribute: nothing of that name is learnt from Customer.io, but `synced_at`, "
+            "`delivered_at`, `opened_at`, `clicked_at`, `bounced_at`, `spammed_at`"
         ),
     ),
     "a kind of webhook": (
@@ -107,10 +95,6 @@ ONE_FAULT = {
     "a name that is none": (
         '[webhooks.names]\n"email.clicked" = " "',
         'line 2: webhooks.names."email.clicked": must be a name of 1 to 200 characters, without line breaks',
-    ),
-    "internal segment not yet": (
-        "[segments]\na = { everyone = true, internal = true }",
-        "line 2: segments.a.internal: conditions with `internal` are not yet supported in this version",
     ),
     # Types and ranges
     "text for a number": ('[server]\nport = "80"', "line 2: server.port: must be a whole number, is text"),
@@ -212,22 +196,22 @@ ONE_FAULT = {
     "empty condition": (
         "[segments]\na = {}",
         (
-            "line 2: segments.a: must hold one of `all`, `any`, `none`, `attribute`, `everyone`, "
+            "line 2: segments.a: must hold one of `all`, `any`, `none`, `attribute`, `event`, `segment`, `everyone`, "
             'as in { attribute = "plan", is = "pro" }'
         ),
     ),
     "two kinds of condition": (
         "[segments]\na = { everyone = true, any = [] }",
         (
-            "line 2: segments.a.any: a condition holds one of `all`, `any`, `none`, `attribute`, `everyone`; "
-            "this one holds `everyone` already"
+            "line 2: segments.a.any: a condition holds one of `all`, `any`, `none`, `attribute`, `event`, "
+            "`segment`, `everyone`; this one holds `everyone` already"
         ),
     ),
     "attribute without an operator": (
         '[segments]\na = { attribute = "x" }',
         (
             "line 2: segments.a: `attribute` goes with one of `is`, `is_not`, `in`, `not_in`, `contains`, "
-            "`starts_with`, `ends_with`, `exists`, `gt`, `gte`, `lt`, `lte`"
+            "`starts_with`, `ends_with`, `exists`, `gt`, `gte`, `lt`, `lte`, `within`, `not_within`, `within_next`"
         ),
     ),
     "attribute that is no name": (
@@ -249,6 +233,118 @@ ONE_FAULT = {
     "unknown operator": (
         '[segments]\na = { attribute = "x", start_with = "a" }',
         'line 2: segments.a.start_with: unknown key; did you mean "starts_with"?',
+    ),
+    "event without a name": (
+        "[segments]\na = { event = true }",
+        "line 2: segments.a.event: must be text in quotes, is true",
+    ),
+    "event with a name that none has": (
+        f'[segments]\na = {{ event = "{"x" * 201}" }}',
+        "line 2: segments.a.event: must be a name of 1 to 200 characters",
+    ),
+    "event counted twice": (
+        '[segments]\na = { event = "Bought", at_least = 1, at_most = 5 }',
+        "line 2: segments.a.at_most: counts with `at_least` already; put the second count into its own condition",
+    ),
+    "events counted from none": (
+        '[segments]\na = { event = "Bought", at_least = 0 }',
+        "line 2: segments.a.at_least: must be 1 to 1,000,000, is 0",
+    ),
+    "events counted by halves": (
+        '[segments]\na = { event = "Bought", at_most = 1.5 }',
+        "line 2: segments.a.at_most: must be a whole number, is a number with a fraction",
+    ),
+    "time of events": (
+        '[segments]\na = { event = "Bought", within = "a month" }',
+        ('line 2: segments.a.within: must be a duration such as "500ms", "1s", "5m", "24h" or "7d", is another text'),
+    ),
+    "filter of events that is none": (
+        '[segments]\na = { event = "Bought", where = { property = "total", gt = 20 } }',
+        ('line 2: segments.a.where: must be a list of conditions such as { property = "total", gt = 20 }, is a table'),
+    ),
+    "filter by an attribute": (
+        '[segments]\na = { event = "Bought", where = [{ attribute = "total", gt = 20 }] }',
+        ('line 2: segments.a.where[0]: must be a condition on a property such as { property = "total", gt = 20 }'),
+    ),
+    "filter by a property and more": (
+        '[segments]\na = { event = "Bought", where = [{ property = "total", gt = 20, any = [] }] }',
+        "line 2: segments.a.where[0].any: `where` holds conditions on a `property` and no others",
+    ),
+    "filter by a name that is none": (
+        '[segments]\na = { event = "Bought", where = [{ property = "a..b", gt = 20 }] }',
+        ("line 2: segments.a.where[0].property: must be the name of an attribute, with no empty part between its dots"),
+    ),
+    "filter without an operator": (
+        '[segments]\na = { event = "Bought", where = [{ property = "total" }] }',
+        (
+            "line 2: segments.a.where[0]: `property` goes with one of `is`, `is_not`, `in`, `not_in`, `contains`, "
+            "`starts_with`, `ends_with`, `exists`, `gt`, `gte`, `lt`, `lte`, `within`, `not_within`, `within_next`"
+        ),
+    ),
+    "operator of an event": (
+        '[segments]\na = { event = "Bought", gt = 2 }',
+        "line 2: segments.a.gt: `gt` compares an `attribute`, it does not go with `event`",
+    ),
+    "count of an attribute": (
+        '[segments]\na = { attribute = "n", gt = 2, at_least = 1 }',
+        "line 2: segments.a.at_least: `at_least` goes with an `event`, not with `attribute`",
+    ),
+    "count of nothing": (
+        "[segments]\na = { at_most = 0 }",
+        (
+            "line 2: segments.a: `at_most` needs an `event`, as in "
+            '{ event = "Order Completed", at_least = 2, within = "30d" }'
+        ),
+    ),
+    "property outside of an event": (
+        '[segments]\na = { property = "total", gt = 20 }',
+        "line 2: segments.a.property: a `property` is compared in `where` of an `event`",
+    ),
+    "time that is no duration": (
+        '[segments]\na = { attribute = "seen_at", within = 30 }',
+        ('line 2: segments.a.within: must be a duration such as "500ms", "1s", "5m", "24h" or "7d", is a whole number'),
+    ),
+    "internal that is neither true nor false": (
+        "[segments]\na = { everyone = true, internal = 1 }",
+        "line 2: segments.a.internal: must be true or false, is a whole number",
+    ),
+    "internal in a condition": (
+        "[segments]\na = { any = [{ everyone = true, internal = true }] }",
+        "line 2: segments.a.any[0].internal: belongs to the whole segment, not to a condition in it",
+    ),
+    "internal and nothing else": (
+        "[segments]\na = { internal = true }",
+        (
+            "line 2: segments.a: must hold one of `all`, `any`, `none`, `attribute`, `event`, `segment`, `everyone`, "
+            'as in { attribute = "plan", is = "pro" }'
+        ),
+    ),
+    "reference that is no name": (
+        "[segments]\na = { segment = 1 }",
+        "line 2: segments.a.segment: must be text in quotes, is a whole number",
+    ),
+    "reference to no segment": (
+        '[segments]\n"Paying" = { everyone = true }\na = { any = [{ segment = "Payng" }] }',
+        'line 3: segments.a.any[0].segment: no segment is called "Payng"; did you mean "Paying"?',
+    ),
+    "reference to itself": (
+        '[segments]\na = { none = [{ segment = "a" }] }',
+        'line 2: segments.a.none[0].segment: leads back to itself: "a" -> "a"',
+    ),
+    "references in a circle": (
+        '[segments]\na = { segment = "b c" }\n"b c" = { all = [{ segment = "d" }] }\nd = { segment = "b c" }',
+        'line 4: segments.d.segment: leads back to itself: "b c" -> "d" -> "b c"',
+    ),
+    "index on what is no attribute": (
+        '[store]\nindexed_attributes = ["plan", "email"]',
+        (
+            "line 2: store.indexed_attributes[1]: must be an attribute of your data; what the connector itself knows "
+            "of a user is none"
+        ),
+    ),
+    "index on a name that is none": (
+        '[store]\nindexed_attributes = ["a..b"]',
+        ("line 2: store.indexed_attributes[0]: must be the name of an attribute, with no empty part between its dots"),
     ),
     "not everyone": ("[segments]\na = { everyone = false }", "line 2: segments.a.everyone: can only be true, is false"),
     "empty group": (
@@ -680,4 +776,4 @@ def test_the_conditions_that_the_example_shows_can_be_used(tmp_path: Path) -> No
 
     settings = load(tmp_path, "\n".join(["[segments]", *shown]))
 
-    assert len(settings.segments) == len(shown) == 3
+    assert len(settings.segments) == len(shown) == 6

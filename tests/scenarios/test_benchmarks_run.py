@@ -31,3 +31,17 @@ def test_the_measurement_of_webhooks_prints_every_ratio(store_kind: str, request
     ):
         assert ratio in ran.stdout
     assert ran.stdout.count(" met\n") + ran.stdout.count("NOT MET\n") == 5
+
+
+def test_the_measurement_of_imports_prints_every_ratio(store_kind: str, request: pytest.FixtureRequest) -> None:
+    environ = {**os.environ, "BENCH_USERS": "300"}
+    if store_kind == "postgresql":
+        server = request.getfixturevalue("postgres_server")
+        environ["CONNECTOR_TEST_POSTGRES"] = server.render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "tests.benchmarks", "imports", "--rounds=1", f"--store={store_kind}"]
+    ran = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    ratios = ["rows a second", "changes of people", "peak memory"]
+    for ratio in [*ratios, "COPY / multi-row insert, of the same rows"] if store_kind == "postgresql" else ratios:
+        assert ratio in ran.stdout
+    assert ran.stdout.count(" met\n") + ran.stdout.count("NOT MET\n") == 2

@@ -15,9 +15,6 @@ from connector.cli import NOT_YET
 from tests.places import Place, Process
 
 LATER = (
-    "import events some.jsonl",
-    "import messages some.jsonl",
-    "import users some.jsonl --send",
     "export attempts",
     "replay parked",
     "sync --user 42",

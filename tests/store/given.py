@@ -65,6 +65,8 @@ def user(user_id: str, **more: Any) -> dict[str, Any]:
         "customerio": {},
         "preferences": {},
         "version": 1,
+        "fresh_until": None,
+        "merged_into": None,
         **more,
     }
 

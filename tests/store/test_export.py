@@ -20,7 +20,7 @@ SETTINGS = Settings(segments={"pro": Attribute("plan", "is", "pro"), "all": Ever
 
 
 def exported(db: Database, what: str) -> list[dict[str, Any]]:
-    return list(export.everything(db, what, SETTINGS))
+    return list(export.everything(db, what, SETTINGS, given.NOW))
 
 
 def event(number: int, user_id: str | None = None) -> Event:
@@ -176,7 +176,7 @@ def test_an_export_between_pages_sees_what_others_write_and_holds_up_nobody(
     monkeypatch.setattr(export, "PAGE", 2)
     given.have(db, *(given.user(f"U{number}") for number in range(4)))
     found = []
-    for each in export.everything(db, "users", SETTINGS):
+    for each in export.everything(db, "users", SETTINGS, given.NOW):
         found.append((each["id"], each["opted_out"]))
         db.write(users.remember, {"U3": Learnt(True, NOW)}, NOW)
     assert found == [("U0", False), ("U1", False), ("U2", False), ("U3", True)]

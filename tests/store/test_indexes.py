@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector.records import Identifier
-from connector.store import export, inbox, mirror, pending, retention, schema, users
+from connector.settings import Event, Settings
+from connector.store import export, inbox, mirror, pending, retention, schema, segments, users
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW
@@ -180,11 +181,23 @@ def test_identifiers_are_looked_up_by_the_primary_key(db: Database, plan: Plan, 
 
 
 def test_users_and_their_mirrors_are_loaded_by_their_keys(db: Database, plan: Plan) -> None:
-    found = plan(users.subjects, ["U10001", "U10002"], given.SETTINGS)
+    found = plan(users.subjects, ["U10001", "U10002"], given.SETTINGS, NOW)
     assert primary_key(db, "users") in found
     assert primary_key(db, "mirror") in found
     assert not reads_whole(found, "users"), found
     assert not reads_whole(found, "mirror"), found
+
+
+@pytest.mark.parametrize("condition", [Event("Email Opened", 2), Event("Email Opened", None, 0, timedelta(days=1))])
+def test_events_are_counted_by_user_name_and_time(plan: Plan, condition: Event) -> None:
+    settings = Settings(segments={"s": condition})
+    for fn, *arguments in (
+        (users.subjects, ["U10001"], settings, NOW),
+        (segments.holding, "U10001", [condition], settings, NOW),
+    ):
+        found = plan(fn, *arguments)
+        assert "ix_events_name" in found, found
+        assert not reads_whole(found, "events"), found
 
 
 def test_who_has_a_customer_id_is_found_by_its_index(db: Database, plan: Plan) -> None:

@@ -29,7 +29,7 @@ def said(event_id: str, kind: str, at: int, **data: Any) -> bytes:
 
 
 def exported(db: Database) -> dict[str, Any]:
-    (user,) = export.everything(db, "users", Settings())
+    (user,) = export.everything(db, "users", Settings(), given.NOW)
     return user
 
 
@@ -56,7 +56,7 @@ def test_a_segment_may_ask_for_a_fact(db: Database, ann: str) -> None:
     }
     settings = Settings.model_validate({"segments": {"opened": table, "others": {"none": [table]}}})
     given.read(db, said("a", "email.opened", LATE))
-    assert db.read(segments.sizes, settings) == {"opened": 1, "others": 1}
+    assert db.read(segments.sizes, settings, given.NOW) == {"opened": 1, "others": 1}
 
 
 def test_each_topic_and_channel_keeps_its_newest_word(db: Database, ann: str) -> None:
@@ -115,7 +115,7 @@ def test_somebody_with_another_id_and_the_same_email_never_speaks_for_a_user(db:
     ]
     for each in ([word] for word in words) if apart else (words,):
         given.read(db, *each)
-    found = {user["id"]: user for user in export.everything(db, "users", Settings())}
+    found = {user["id"]: user for user in export.everything(db, "users", Settings(), given.NOW)}
     assert (found["U1"]["opted_out"], found["U1"]["cio_id"]) == (True, None)
     assert given.rows(db, schema.events, "user_id") == ["U1"] * 3
 

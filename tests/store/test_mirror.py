@@ -21,7 +21,7 @@ PRO = Settings(segments={"pro": Attribute("plan", "is", "pro")}, people=People(s
 
 def differing(db: Database, settings: Settings = PRO) -> dict[str, bool]:
     """Whom a pass has to look at, and whether they are people at Customer.io."""
-    found = db.read(lambda connection: list(mirror.differing(connection, settings)))
+    found = db.read(lambda connection: list(mirror.differing(connection, settings, given.NOW)))
     assert len(found) == len(dict(found))
     return dict(found)
 
@@ -178,7 +178,7 @@ def test_what_a_pass_finds_streams_while_the_same_thread_writes(db: Database) ->
     given.have(db, *(pro(each) for each in numbers))
     seen = []
     with db.reader.begin() as connection:
-        for user_id, _ in mirror.differing(connection, PRO):
+        for user_id, _ in mirror.differing(connection, PRO, given.NOW):
             seen.append(user_id)
             if len(seen) % mirror.CHUNK == 0:
                 db.write(pending.release, seen[-mirror.CHUNK :], "guard", NOW)

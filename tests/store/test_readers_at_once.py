@@ -18,7 +18,7 @@ from connector.commands import replay
 from connector.inbound import reader, upsert
 from connector.store import events, inbox, mirror, pending, schema, users
 from connector.store.database import Database
-from tests.store import given
+from tests.store import given, told
 from tests.store.given import NOW, row, webhook
 
 PEOPLE = 120
@@ -79,6 +79,54 @@ def test_readers_in_processes_of_their_own_make_one_user_of_each_person(store_ur
         program.format("here.read_all", ", 55"),
         program.format("here.import_all", ""),
     ]
+    run_all(calls, store_url)
+    assert db.read(events.count) == 6 * PEOPLE
+    assert_one_user_of_each_person(db)
+
+
+def stories(shift: int) -> list[dict[str, object]]:
+    """Each person on a device of their own: looks around, says who they are, and goes on."""
+    found = []
+    for step in range(PEOPLE):
+        number = (step * 7 + shift) % PEOPLE
+        device = f"device-{shift}-{number}"
+        traits = {"email": f"u{number}@b.co"} if shift % 2 else {}
+        found += [
+            told.message("page", f"{device}-1", anonymous=device),
+            told.message("identify", f"{device}-2", user=f"u{number}", anonymous=device, traits=traits),
+            told.message("track", f"{device}-3", anonymous=device),
+        ]
+    return found
+
+
+def test_messages_webhooks_and_an_import_in_processes_make_one_user_of_each_person(
+    store_url: str, db: Database
+) -> None:
+    for shift in (0, 11, 24):
+        db.write(inbox.append, inbox.INTAKE, told.received(*stories(shift)))
+        db.write(inbox.append, inbox.CUSTOMERIO, given.received(*bodies(shift)))
+    program = "import sys; from tests.store import test_readers_at_once as here; print({}(sys.argv[1]{}))"
+    calls = [
+        program.format("here.read_all", ", 40"),
+        program.format("here.read_all", ", 55"),
+        program.format("here.import_all", ""),
+    ]
+    run_all(calls, store_url)
+    found = given.rows(db, schema.users, "external_id", "email", "known_by", "opted_out", "attributes")
+    by_id = {each[0]: each for each in found}
+    assert len(found) == len(by_id) == PEOPLE
+    for number in range(PEOPLE):
+        _, email, known_by, opted_out, attributes = by_id[f"u{number}"]
+        assert (email.lower(), known_by, opted_out) == (f"u{number}@b.co", "own", True)
+        assert attributes == {"plan": "pro"}
+    # Three webhooks and two events on each of three devices.
+    counts = Counter(given.rows(db, schema.events, "user_id"))
+    assert set(counts.values()) == {15}
+    assert given.rows(db, schema.inbox, "state") == ["read"] * db.read(inbox.count)
+
+
+def run_all(calls: list[str], store_url: str) -> None:
+    """Each in a process of its own, all at once; none may fail."""
     running = [
         subprocess.Popen(
             [sys.executable, "-c", call, store_url], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -88,8 +136,6 @@ def test_readers_in_processes_of_their_own_make_one_user_of_each_person(store_ur
     for process in running:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, (out, err)
-    assert db.read(events.count) == 6 * PEOPLE
-    assert_one_user_of_each_person(db)
 
 
 def assert_one_user_of_each_person(db: Database) -> None:

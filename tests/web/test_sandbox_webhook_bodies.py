@@ -387,7 +387,7 @@ async def test_every_kind_is_answered_200_by_the_connector_and_kept(place: Place
         answers = await webhook_sender.send(endpoint, made)
         assert [answer for answer in answers if answer.status != 200] == []
         await connector.reader.read_outstanding()
-        rows = list(export.everything(connector.db, "webhooks", connector.current.settings))
+        rows = list(export.everything(connector.db, "webhooks", connector.current.settings, app.now()))
     assert {row["event_id"] for row in rows} == {each.event_id for each in made}
     assert {row["state"] for row in rows} <= {"read", "unread"}
     assert {row["reason"] for row in rows} <= {None, "unknown_kind", "wrong_shape"}

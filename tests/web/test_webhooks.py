@@ -35,7 +35,7 @@ async def metrics(session: aiohttp.ClientSession, connector: app.Running) -> str
 
 
 def stored(connector: app.Running, what: str) -> list[dict[str, object]]:
-    return list(export.everything(connector.db, what, connector.current.settings))
+    return list(export.everything(connector.db, what, connector.current.settings, app.now()))
 
 
 async def test_an_authentic_webhook_is_stored_before_it_is_answered(

@@ -20,7 +20,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def stored(connector: app.Running, what: str) -> list[dict[str, object]]:
-    return list(export.everything(connector.db, what, connector.current.settings))
+    return list(export.everything(connector.db, what, connector.current.settings, app.now()))
 
 
 def webhook(event_id: str, kind: str) -> bytes:

@@ -1,0 +1,204 @@
+"""`connector person ID`: one user's whole story, both directions, and why they are not sent, with the remedy.
+
+The ID is looked up as everything that can name a user. The decision is the worker's own, made now and not sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from connector import app, errors
+from connector.commands import person_text, remedies, terminal
+from connector.core import decide, mapping, ulid
+from connector.inbound.reader import Reader
+from connector.outbound.preparation import AWAITS_PASS, with_rivals
+from connector.records import CustomerId, Decision, Subject
+from connector.settings import Settings
+from connector.store import mirror, story, users
+from connector.store.database import Database
+from connector.store.story import Story
+
+NEWEST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What is decided for the user, and what to do about it."""
+
+    decision: Decision
+    remedy: str
+    rival: str | None
+
+
+def command(
+    context: typer.Context,
+    given: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="Our id, external_id, email, anonymous_id, customer id or cio_id, tried in this order."
+        ),
+    ],
+    every: Annotated[bool, typer.Option("--all", help=f"Not only the newest {NEWEST} events and attempts.")] = False,
+    settings: terminal.SettingsFile = None,
+    as_json: terminal.AsJson = False,
+) -> None:
+    """One user's whole story: who they are, what is due and why (not), what was sent, what they did."""
+    _, loaded = terminal.settings(context, settings)
+    with terminal.store(loaded) as db:
+        app.run(Reader(db, lambda: loaded, app.now).read_outstanding())
+        told = tell(db, loaded, given, None if every else NEWEST, app.now())
+    terminal.show(told, person_text.describe(told), as_json)
+
+
+def tell(db: Database, settings: Settings, given: str, newest: int | None, now: datetime) -> dict[str, Any]:
+    """The story as `--json` prints it, with so many events and attempts (None: all). Raises Failed when the ID names
+    nobody."""
+    found = db.read(story.matches, given)
+    if not found:
+        raise errors.Failed(f"nobody is known as {given}; tried as {', '.join(story.KINDS)}")
+    named, *others = found
+    stored = db.read(story.of_user, named.user_id)
+    (subject,) = with_rivals(db, db.read(users.subjects, [named.user_id], settings, now), settings)
+    events = story.newest_events(db, named.user_id, None if newest is None else newest + 1)
+    attempts = story.newest_attempts(db, named.user_id, None if newest is None else newest + 1)
+    return {
+        "named_by": named.kind,
+        "merged": list(named.path[:-1]),
+        "also": [{"named_by": each.kind, "user_id": each.user_id} for each in others],
+        "user": _user(stored),
+        "segments": [
+            {"name": name, "whitelisted": name in settings.people.segments}
+            for name in mapping.memberships(subject.segment_bits, settings)
+        ],
+        "decision": _decision(_judge(db, settings, subject, stored, now), subject),
+        "sent": _sent(subject),
+        "pending": _pending(stored, now),
+        "conflicts": _conflicts(stored),
+        "events": [_event(each) for each in events[:newest]],
+        "more_events": newest is not None and len(events) > newest,
+        "attempts": [_attempt(each) for each in attempts[:newest]],
+        "more_attempts": newest is not None and len(attempts) > newest,
+    }
+
+
+def _judge(db: Database, settings: Settings, subject: Subject, stored: Story, now: datetime) -> _Verdict:
+    decision = decide.decide(subject, settings, now)
+    if decision.verb == "create" and (stored.pending is None or stored.pending["release"] is None):
+        # As the worker does: who was there before enters through the pass, where the guard counts them.
+        decision = replace(decision, verb="skip", reason="held" if stored.is_held else AWAITS_PASS)
+    rival = _rival(db, settings, subject)
+    words = remedies.REMEDIES[decision.reason]
+    if decision.verb != "skip" and not settings.customerio.site_id:
+        words = remedies.NO_CREDENTIALS
+    elif decision.verb != "skip" and stored.pending is not None and stored.pending["attempts"]:
+        words = remedies.FAILING
+    elif decision.reason == "held" and stored.hold is not None and stored.hold.valid(settings.sent_hash(), now):
+        words = remedies.HELD_NOW
+    sent_as = decision.customer_id
+    remedy = words.format(
+        user_id=subject.user.id,
+        customer_id_from=", else ".join(settings.people.customer_id),
+        rival=rival,
+        sent_as=f"the {sent_as.kind} {sent_as.value}" if sent_as is not None else "",
+        merged_into=subject.user.merged_into,
+        every=f"{settings.sync.every.total_seconds():,.0f} s",
+        hash=stored.hold.hash if stored.hold is not None else "",
+        failure=stored.pending["reason"] if stored.pending is not None else "",
+    )
+    return _Verdict(decision, remedy, rival)
+
+
+def _rival(db: Database, settings: Settings, subject: Subject) -> str | None:
+    """Who has the customer id that this user would get."""
+    customer_id = mapping.customer_id(subject.user, settings)
+    if not subject.taken or not isinstance(customer_id, CustomerId):
+        return None
+    return db.read(mirror.owners, [customer_id.value]).get(customer_id.value)
+
+
+def _user(stored: Story) -> dict[str, Any]:
+    user = stored.user
+    names = (
+        *("id", "external_id", "email", "known_by", "created_at", "first_seen_at", "updated_at", "attributes"),
+        *("opted_out", "opt_changed_at"),
+    )
+    preferences = {
+        group: {name: wanted for name, (wanted, _) in entries.items()} for group, entries in user["preferences"].items()
+    }
+    return {
+        **{name: user[name] for name in names},
+        "preferences": preferences,
+        "customerio": {name: _second(at) for name, at in user["customerio"].items()},
+        "identifiers": [{"kind": each.kind, "value": each.value} for each in stored.identifiers],
+    }
+
+
+def _second(at: int) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+def _decision(verdict: _Verdict, subject: Subject) -> dict[str, Any]:
+    decision = verdict.decision
+    before = subject.mirror.attributes if subject.mirror is not None else {}
+    return {
+        "decision": decision.verb,
+        "reason": decision.reason,
+        "remedy": verdict.remedy,
+        "rival": verdict.rival,
+        "customer_id": decision.customer_id.value if decision.customer_id is not None else None,
+        "changes": {name: [before.get(name), value] for name, value in decision.changes.items()},
+        "left_out": [{"name": each.name, "reason": each.reason, "message": each.message} for each in decision.left_out],
+    }
+
+
+def _sent(subject: Subject) -> dict[str, Any] | None:
+    sent = subject.mirror
+    if sent is None:
+        return None
+    return {
+        "customer_id": sent.customer_id,
+        "id_kind": sent.id_kind,
+        "attributes": sent.attributes,
+        "created_at": sent.created_at,
+        "synced_at": sent.synced_at,
+    }
+
+
+def _pending(stored: Story, now: datetime) -> dict[str, Any] | None:
+    waiting = stored.pending
+    if waiting is None:
+        return None
+    kept = ("due_at", "attempts", "failing_since", "reason", "release")
+    in_flight = waiting["lease"] is not None and waiting["due_at"] > now
+    return {**{name: waiting[name] for name in kept}, "in_flight": in_flight}
+
+
+def _conflicts(stored: Story) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": each.identifier.kind,
+            "value": each.identifier.value,
+            "user_id": each.owner,
+            "first_at": each.first_at,
+            "last_at": each.last_at,
+            "count": each.count,
+            "remedy": remedies.CONFLICT_IS_OVER
+            if each.owner is None
+            else remedies.CONFLICT.format(kind=each.identifier.kind),
+        }
+        for each in stored.conflicts
+    ]
+
+
+def _event(stored: dict[str, Any]) -> dict[str, Any]:
+    derived = ulid.activity_id(stored["source"], stored["source_id"], stored["occurred_at"])
+    event = {name: value for name, value in stored.items() if name != "user_id"}
+    return event | {"activity_id": stored["activity_id"] or derived}
+
+
+def _attempt(stored: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in stored.items() if name not in ("id", "user_id")}

@@ -1,0 +1,38 @@
+"""What to do about each reason word of a decision. A test proves that every reason has its words."""
+
+from __future__ import annotations
+
+# In braces: what `person` knows about this user and these settings.
+REMEDIES = {
+    "not_in_segment": "to send them, whitelist one of their segments in people.segments, or find the condition that "
+    "doesn't hold: connector segments NAME --user {user_id}",
+    "left_kept": "they left every whitelisted segment, so they stay at Customer.io as they were last sent; back in "
+    "one, they are kept equal again",
+    "only_from_customerio": "only webhooks have told of them: import them, or let the product identify them, under "
+    "one of these identifiers, and they are a user of yours",
+    "no_customer_id": "give them a value for people.customer_id ({customer_id_from})",
+    "bad_customer_id": "correct the value of people.customer_id ({customer_id_from}): it must be a text or a number of "
+    "1 to 150 bytes, neither `.` nor `..`, and with the single API it may not look like an email or a cio_id",
+    "customer_id_taken": "user {rival} is that person at Customer.io already: correct the id of one of the two",
+    "no_email": "give them an email address, or set people.require_email = false",
+    "customer_id_changed": "Customer.io has them under {sent_as}, and this version can't change that: set the value "
+    "of people.customer_id ({customer_id_from}) back",
+    "unchanged": "nothing: what Customer.io has of them is what it should have",
+    "merged": "nothing: they turned out to be user {merged_into}, who is sent instead",
+    "awaits_pass": "the next full pass lets them go: a running connector makes one every {every}, connector sync does "
+    "at once",
+    "held": "what they are held under can't be approved any more: connector sync says what would happen now",
+    "entered": "nothing: a running connector creates them now, else connector sync does",
+    "opted_out": "nothing: a running connector sends the opt-out now, else connector sync does",
+    "changed": "nothing: a running connector sends the changes now, else connector sync does",
+}
+
+# Where more is known than the reason.
+HELD_NOW = "connector approve {hash} lets them go, and everyone who is held with them"
+NO_CREDENTIALS = (
+    "nothing is sent while customerio.site_id is empty: put the workspace's site id and Track API key there"
+)
+FAILING = "the last try failed ({failure}); it is tried again when it is due, and the attempts say what was answered"
+
+CONFLICT = "correct the {kind} of one of the two"
+CONFLICT_IS_OVER = "nobody has it any more: it becomes this user's when it is given again"

@@ -1,0 +1,59 @@
+"""What a batch of raw messages comes to: who is who, what happened, and what is known of whom. Written at its end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from sqlalchemy.engine import Connection
+
+from connector.core import learnt
+from connector.inbound.identities import Identities
+from connector.records import Event, Word
+from connector.settings import Settings
+from connector.store import events, pending, users
+
+
+@dataclass
+class Batch:
+    """Events in arrival order, and words by user; whose they are is said when they are written, after all merges."""
+
+    identities: Identities
+    with_ids: set[str]  # of the users whose email a webhook names, those whom an id names too
+    events: list[Event] = field(default_factory=list)
+    words: defaultdict[str, list[Word]] = field(default_factory=lambda: defaultdict(list))
+
+    def write(self, connection: Connection, settings: Settings, now: datetime) -> None:
+        """Everything, in the caller's transaction."""
+        self.identities.write(connection, settings, now)
+        events.add(connection, [self._placed(event) for event in self.events])
+        words: defaultdict[str, list[Word]] = defaultdict(list)
+        for user_id, said in self.words.items():
+            words[self.identities.survivor(user_id)] += said
+        _learn(connection, words, now)
+
+    def _placed(self, event: Event) -> Event:
+        if event.user_id is None:
+            return event
+        user_id = self.identities.survivor(event.user_id)
+        return event if user_id == event.user_id else replace(event, user_id=user_id)
+
+
+def _learn(connection: Connection, words: Mapping[str, Sequence[Word]], now: datetime) -> None:
+    """Facts and preferences don't make a user due: no attribute is sent of them, and the next pass sees who is in
+    another segment now."""
+    if not words:
+        return
+    known = users.learnt(connection, list(words))
+    after = {user_id: learnt.learn(before, words[user_id]) for user_id, before in known.items()}
+    users.remember(connection, {user_id: each for user_id, each in after.items() if each != known[user_id]}, now)
+    opted = [
+        user_id
+        for user_id, each in after.items()
+        if (each.opted_out, each.opt_changed_at) != (known[user_id].opted_out, known[user_id].opt_changed_at)
+    ]
+    if opted:
+        users.touch(connection, opted)
+        pending.mark_mirrored(connection, opted, now)

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 IdentifierKind = Literal["external_id", "email", "anonymous_id", "cio_id", "customer_id"]
-CustomerIdKind = Literal["id", "email"]
-Verb = Literal["create", "update", "skip"]
+CustomerIdKind = Literal["id", "email", "cio_id"]
+Verb = Literal["create", "update", "delete", "postpone", "skip"]
 MessageType = Literal["identify", "track", "page", "screen", "group", "alias"]
 
 
@@ -43,7 +43,7 @@ class InboxRow:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What a webhook says about its person, and when that was said; what it doesn't say is None or empty.
+    """What a webhook, or our own data, says of a person, and when that was said; what it doesn't say is None or empty.
 
     `fact` names what happened to a message of theirs ("opened_at"); `preferences` are by group ("topics", "channels")
     and name.
@@ -53,6 +53,7 @@ class Word:
     opted_out: bool | None = None
     fact: str | None = None
     preferences: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+    by: Literal["own", "customerio"] = "customerio"
 
 
 class Preference(NamedTuple):
@@ -64,12 +65,14 @@ class Preference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What all the webhooks about a user have taught. `facts` are the newest times by name, in unix seconds."""
+    """What all the words about a user have taught. `facts` are the newest times by name, in unix seconds; `opted_by` is
+    whose word the last one on the opt-out was."""
 
     opted_out: bool = False
     opt_changed_at: datetime | None = None
     facts: Mapping[str, int] = field(default_factory=dict)
     preferences: Mapping[str, Mapping[str, Preference]] = field(default_factory=dict)
+    opted_by: Literal["own", "customerio"] = "customerio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +193,7 @@ class User:
     version: int
     fresh_until: datetime | None = None
     merged_into: str | None = None
+    opted_by: Literal["own", "customerio"] = "customerio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +201,9 @@ class Mirror:
     """What we last sent of a user; `attributes` under the names and in the form they were sent.
 
     `version`, `segment_bits` and `mapping_hash` say at which state of the user and of the settings it was last
-    compared; `sent_ts` is the identify's `timestamp` in unix seconds.
+    compared; `sent_ts` is the identify's `timestamp` in unix seconds. `left_at` is since when they are in no
+    whitelisted segment. Who was deleted keeps a bare one with `deleted_at`; what never comes back, `suppressed_at`.
+    `opt_sent_at` is the time of the last word of our own on their opt-out that was sent.
     """
 
     user_id: str
@@ -211,19 +217,26 @@ class Mirror:
     created_at: datetime
     synced_at: datetime
     release: str | None
+    left_at: datetime | None = None
+    deleted_at: datetime | None = None
+    suppressed_at: datetime | None = None
+    opt_sent_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """A user with all that a decision needs: memberships as bits in the settings' order, mirror, rival.
 
-    `taken` is true when the customer id that this user would get is another user's live mirror.
+    `taken` is true when the customer id that this user would get is another user's live mirror. `cio_id` is the
+    person's own at Customer.io, `preferences` are the words on topics and channels that webhooks taught, by group.
     """
 
     user: User
     segment_bits: str
     mirror: Mirror | None
     taken: bool = False
+    cio_id: str | None = None
+    preferences: Mapping[str, Mapping[str, Preference]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,15 +259,25 @@ class LeftOut:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What is due for a user. `changes` are the attributes to send (None empties one), in sending order;
-    `attributes` is what the person will have of us afterwards."""
+    `attributes` is what the person will have of us afterwards. `customer_id` is what they are addressed by, `renamed`
+    the id they are known by from then on, where that is another one."""
 
     verb: Verb
     reason: str
     customer_id: CustomerId | None = None
+    renamed: CustomerId | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
     timestamp: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a pass sees of store and settings, and the next one compares with."""
+
+    users: int
+    customer_id: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,20 @@ from connector.outbound.client import TrackClient
 from connector.outbound.recording import Tally
 from connector.outbound.worker import Worker
 from connector.settings import Settings
-from connector.store import pending
+from connector.store import held, pending
 from connector.store.database import Database
 
 _LOOK_AGAIN = 0.2
 _PAUSES = 3
+WHY = {
+    "max_creates": "guard.max_creates leaves {allowed} in these 24 h",
+    "max_deletes": "guard.max_deletes leaves {allowed} in these 24 h",
+    "max_delete_share": "guard.max_delete_share leaves {allowed} in these 24 h",
+    "no_whitelist": "people.segments is empty",
+    "other_customer_id": "people.customer_id is another one than at the last pass",
+    "store_shrank": "the store has far fewer users than at the last pass",
+}
+
 _WORTH_SAYING = 25  # looks: a pass of a moment is nothing to tell
 
 
@@ -44,22 +53,23 @@ class Summary:
         """0 all delivered, 1 somebody waits for another try, 3 held by the guard."""
         if self.waiting:
             return 1
-        return 3 if self.found.hold else 0
+        return 3 if self.found.holds else 0
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
-        hold = self.found.hold
         return {
             "read": self.read,
             "created": self.tally.created,
             "updated": self.tally.updated,
+            "deleted": self.tally.deleted,
             "calls": self.tally.calls,
             "skipped": dict(self.tally.skipped + self.found.skipped),
             "failed": dict(self.tally.failed),
             "waiting": self.waiting,
-            "held": None
-            if hold is None
-            else {"hash": hold.hash, "what": hold.what, "count": hold.count, "reason": hold.reason},
+            "held": [
+                {"hash": hold.hash, "what": hold.what, "count": hold.count, "reason": hold.reason}
+                for hold in self.found.holds
+            ],
         }
 
 
@@ -85,7 +95,7 @@ async def sync(
                 left = await db.run_read(pending.counts, clock())
                 if client.paused_for > 0:
                     # Customer.io asked for a rest; it doesn't get to ask for ever.
-                    pauses = pauses + 1 if tally.created + tally.updated == 0 else 0
+                    pauses = pauses + 1 if tally.created + tally.updated + tally.deleted == 0 else 0
                     await asyncio.sleep(client.paused_for)
                 elif left.due == 0 and left.leased == 0:
                     break
@@ -115,21 +125,33 @@ def describe(summary: Summary) -> Iterator[str]:
     """The summary in words, a line each."""
     tally = summary.tally
     if summary.read:
-        yield f"{summary.read:,} webhooks read"
+        yield f"{summary.read:,} webhooks and messages read"
     calls = "1 call" if tally.calls == 1 else f"{tally.calls:,} calls"
-    yield f"{tally.created:,} created, {tally.updated:,} updated, in {calls}"
+    deleted = f", {tally.deleted:,} deleted" if tally.deleted else ""
+    yield f"{tally.created:,} created, {tally.updated:,} updated{deleted}, in {calls}"
+    if summary.found.leaving:
+        yield f"{summary.found.leaving:,} have left and are deleted after people.delete.grace, unless they come back"
     if skipped := tally.skipped + summary.found.skipped:
         yield "skipped: " + ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
     if tally.failed:
         yield "failed: " + ", ".join(f"{count:,} {reason}" for reason, count in tally.failed.most_common())
     if summary.waiting:
         yield f"{summary.waiting:,} wait for another try"
-    if (hold := summary.found.hold) is not None:
-        yield (
-            f"HELD: {hold.count:,} users who were here before would be created, guard.max_creates is "
-            f"{hold.allowed:,} in 24 h. Nobody was created."
-        )
-        yield f"  let them go:       connector approve {hold.hash}"
+    for hold in summary.found.holds:
+        yield from _held(hold)
+
+
+def _held(hold: held.Hold) -> Iterator[str]:
+    match hold.what:
+        case held.DELETE:
+            would = f"{hold.count:,} people left every whitelisted segment and would be deleted"
+        case held.RENAME:
+            would = f"all {hold.count:,} people would get another id at Customer.io"
+        case _:
+            would = f"{hold.count:,} users who were here before would be created"
+    yield f"HELD ({hold.reason}): {would}; {WHY[hold.reason].format(allowed=f'{hold.allowed:,}')}. Nothing was done."
+    yield f"  let them go:       connector approve {hold.hash}"
+    if hold.what != held.RENAME:
         yield f"  only some of them: connector approve {hold.hash} --first 100"
 
 

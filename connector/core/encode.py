@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -24,11 +24,23 @@ _ENVELOPE_BYTES = len(b'{"batch":[]}')
 
 @dataclass(frozen=True, slots=True)
 class Identify:
-    """One identify operation, or one part of one."""
+    """One identify operation, or one part of one; `renamed` is the id that the person has after it, where it is new."""
 
     customer_id: CustomerId
     attributes: dict[str, Any]
     timestamp: int
+    renamed: CustomerId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """The delete of one person."""
+
+    customer_id: CustomerId
+    timestamp: int
+
+
+Part: TypeAlias = Identify | Delete
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +56,61 @@ class Work:
         return sum(len(part) + 1 for part in self.parts)
 
 
-def identifies(decision: Decision, max_attributes: int) -> list[Identify]:
-    """The parts of a create or update, in the order in which they have to be sent."""
+def parts(decision: Decision, max_attributes: int) -> tuple[Part, ...]:
+    """What has to be sent, in this order; nothing for who is skipped or postponed."""
+    match decision.verb:
+        case "create" | "update":
+            return tuple(_identifies(decision, max_attributes))
+        case "delete":
+            return (Delete(_required(decision), decision.timestamp),)
+        case _:
+            return ()
+
+
+def _required(decision: Decision) -> CustomerId:
     if decision.customer_id is None:
         raise ValueError(f"{decision.verb} ({decision.reason}) names no customer id")
+    return decision.customer_id
+
+
+def _identifies(decision: Decision, max_attributes: int) -> list[Identify]:
+    customer_id = _required(decision)
     in_all = {}
     if decision.verb == "create" and mapping.OPT_OUT in decision.changes:
         in_all = {mapping.OPT_OUT: decision.changes[mapping.OPT_OUT]}
     rest = {name: value for name, value in decision.changes.items() if name not in in_all}
     room = max(max_attributes - len(in_all), 1)
+    renamed = decision.renamed
     return [
-        Identify(decision.customer_id, {**in_all, **dict(chunk)}, decision.timestamp)
+        Identify(
+            customer_id,
+            {**in_all, **dict(chunk)},
+            decision.timestamp,
+            renamed if renamed is not None and any(name == renamed.kind for name, _ in chunk) else None,
+        )
         for chunk in _chunks(rest.items(), room)
     ]
 
 
-def operation(part: Identify) -> bytes:
-    """The part as an entry of a v2 batch."""
+def operation(part: Part) -> bytes:
+    """The part as an entry of a v2 batch (https://docs.customer.io/api/track/#operation/batch); a delete has no time."""
+    identifiers = {part.customer_id.kind: part.customer_id.value}
+    if isinstance(part, Delete):
+        return msgspec.json.encode({"type": "person", "action": "delete", "identifiers": identifiers})
     return msgspec.json.encode(
         {
             "type": "person",
             "action": "identify",
-            "identifiers": {part.customer_id.kind: part.customer_id.value},
+            "identifiers": identifiers,
             "timestamp": part.timestamp,
             "attributes": part.attributes,
         }
     )
+
+
+def path_id(part: Part) -> str:
+    """The id in a v1 path, where a `cio_id` is told by its prefix."""
+    return f"cio_{part.customer_id.value}" if part.customer_id.kind == "cio_id" else part.customer_id.value
 
 
 def body(part: Identify) -> bytes:

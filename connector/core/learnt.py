@@ -1,7 +1,8 @@
 """What Customer.io's webhooks teach about a user: consent, preferences, and when something last happened.
 
 Words are applied in any order and any number of times with the same result: the newest by its own time counts, and
-on a tie the opt-out.
+on a tie the opt-out. Our own data have a word on the opt-out too. It says something only where it is another one than
+what is known; what it takes back was said before.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def learn(known: Learnt, words: Iterable[Word]) -> Learnt:
 
 def merged(one: Learnt, other: Learnt, *, consent: bool = True) -> Learnt:
     """What is known of somebody who turns out to be both; without `consent`, what the other allows doesn't count."""
-    words = [Word(other.opt_changed_at, opted_out=other.opted_out)] if other.opt_changed_at is not None else []
+    at = other.opt_changed_at
+    words = [Word(at, opted_out=other.opted_out, by=other.opted_by)] if at is not None else []
     words += [Word(_at(second), fact=fact) for fact, second in other.facts.items()]
     words += [
         Word(_at(entry.at), preferences={group: {name: entry.wanted}})
@@ -42,9 +44,10 @@ def without_consent(word: Word) -> Word:
 
 
 def _learn_one(known: Learnt, word: Word) -> Learnt:
-    opted_out, opt_changed_at = known.opted_out, known.opt_changed_at
-    if word.opted_out is not None and _newer(word.at, word.opted_out, opt_changed_at):
-        opted_out, opt_changed_at = word.opted_out, word.at
+    opted_out, opt_changed_at, opted_by = known.opted_out, known.opt_changed_at, known.opted_by
+    says_nothing_new = word.by == "own" and word.opted_out == opted_out
+    if word.opted_out is not None and not says_nothing_new and _newer(word.at, word.opted_out, opt_changed_at):
+        opted_out, opt_changed_at, opted_by = word.opted_out, word.at, word.by
     second = int(word.at.timestamp())
     facts = known.facts
     if word.fact is not None and second > facts.get(word.fact, -1):
@@ -54,7 +57,7 @@ def _learn_one(known: Learnt, word: Word) -> Learnt:
         if entries:
             merged = _preferences(preferences.get(group, {}), entries, second)
             preferences = {**preferences, group: merged}
-    return Learnt(opted_out, opt_changed_at, facts, preferences)
+    return Learnt(opted_out, opt_changed_at, facts, preferences, opted_by)
 
 
 def _at(second: int) -> datetime:

@@ -14,19 +14,21 @@ are short enough: the settings see to it):
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from connector.core import times
-from connector.records import CustomerId, LeftOut, User
+from connector.core import merge, times
+from connector.records import CustomerId, LeftOut, Preference, User
 from connector.settings import People, Pick, Settings
 
 MAX_VALUE_BYTES = 1000
 MAX_ID_BYTES = 150
 MAX_ATTRIBUTES = 300
 OPT_OUT = "unsubscribed"
+PREFERENCES = "cio_subscription_preferences"
 
 
 def memberships(bits: str, settings: Settings) -> list[str]:
@@ -42,7 +44,7 @@ def whitelisted(bits: str, settings: Settings) -> bool:
 def customer_id_value(user: User, people: People) -> tuple[str, Any]:
     """Which source of `people.customer_id` is the first with a value, and that value; ("", None) when none has."""
     for source in people.customer_id:
-        value = _builtin(user, source) if source in _BUILTIN else _nested(user.attributes, source)
+        value = _builtin(user, source) if source in _BUILTIN else merge.at(user.attributes, source)
         if value is not None:
             return source, value
     return "", None
@@ -75,10 +77,10 @@ def customer_id(user: User, settings: Settings) -> CustomerId | str:
 
 
 def attributes(
-    user: User, bits: str, settings: Settings, *, opted_out: bool = False
+    user: User, bits: str, settings: Settings, *, opted_out: bool | None = None
 ) -> tuple[dict[str, Any], tuple[LeftOut, ...]]:
-    """What the person should have of us, in sending order, and what had to be left out. With `opted_out` they also
-    have the opt-out, which the picked attributes then leave a place for."""
+    """What the person should have of us, in sending order, and what had to be left out. `opted_out` is what is said of
+    their opt-out, if anything is; the picked attributes leave a place for it."""
     people = settings.people
     wanted: dict[str, Any] = {}
     left_out: list[LeftOut] = []
@@ -93,14 +95,29 @@ def attributes(
             left_out.append(LeftOut(people.segments_attribute, "segments_too_long", message))
         else:
             wanted[people.segments_attribute] = names
-    if opted_out:
-        wanted[OPT_OUT] = True
+    if opted_out is not None:
+        wanted[OPT_OUT] = opted_out
     zone = ZoneInfo(people.timezone)
     for pick in people.attributes:
-        value = _builtin(user, pick.name) if pick.name in _BUILTIN else _nested(user.attributes, pick.name)
+        value = _builtin(user, pick.name) if pick.name in _BUILTIN else merge.at(user.attributes, pick.name)
         if value is not None and value != "":
             _put(wanted, left_out, pick.sent_as, _dated(pick, value, zone))
     return wanted, tuple(left_out)
+
+
+def says_opt_out(user: User, settings: Settings) -> bool:
+    """Whether our own attribute says that they have unsubscribed; nothing but true does."""
+    path = settings.people.opt_out
+    return bool(path) and merge.at(user.attributes, path) is True
+
+
+def preferences(known: Mapping[str, Mapping[str, Preference]]) -> dict[str, Any]:
+    """What a person who is created has to have of the topics and channels that they chose and refused before
+    (https://docs.customer.io/journeys/subscription-center/); empty when they never did."""
+    chosen = {
+        group: {name: entry.wanted for name, entry in entries.items()} for group, entries in known.items() if entries
+    }
+    return {PREFERENCES: chosen} if chosen else {}
 
 
 def _put(wanted: dict[str, Any], left_out: list[LeftOut], name: str, value: Any) -> None:
@@ -133,12 +150,3 @@ def _builtin(user: User, name: str) -> Any:
 
 
 _BUILTIN = frozenset({"id", "external_id", "email"})
-
-
-def _nested(attributes: Any, path: str) -> Any:
-    value = attributes
-    for part in path.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(part)
-    return value

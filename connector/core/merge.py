@@ -16,3 +16,19 @@ def account(before: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """A user's account after a `group` message: what is said of one account adds up, another one takes its place."""
     known = before if isinstance(before, dict) and before.get("id") == given.get("id") else {}
     return attributes(known, given)
+
+
+def at(given: Mapping[str, Any], path: str) -> Any:
+    """What stands at a dotted path; None when nothing does."""
+    value: Any = dict(given)
+    for part in path.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(part)
+    return value
+
+
+def without(given: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The same without what stands at a dotted path. A group that it stands in goes whole, as it would come whole."""
+    first, _, rest = path.partition(".")
+    return {name: value for name, value in given.items() if name != first or (rest and at(given, path) is None)}

@@ -17,7 +17,7 @@ from connector.core import merge, same, text, ulid
 from connector.inbound import identities
 from connector.inbound.batch import Batch
 from connector.inbound.identities import FRESH, Draft, Identities, Said
-from connector.records import Event, Identifier, InboxRow, Message
+from connector.records import Event, Identifier, InboxRow, Message, Word
 
 _EVENTS = frozenset({"track", "page", "screen"})
 
@@ -27,14 +27,20 @@ def lookups(message: Message) -> list[Identifier]:
     return [*_said(message).names, *_previous(message)]
 
 
-def place(batch: Batch, row: InboxRow, message: Message) -> None:
-    """Finds, makes or merges the user of one message and notes what follows from it."""
+def place(batch: Batch, row: InboxRow, message: Message, opt_out: str) -> None:
+    """Finds, makes or merges the user of one message and notes what follows from it. `opt_out` is the path of the
+    attribute that says whether they have unsubscribed."""
     said = _said(message)
     found = batch.identities.find(said)
     was_known = found.draft is not None and _is_known(found.draft)
     draft = batch.identities.settle(said, found, row.received_at)
     if message.type == "alias":
         _alias(batch.identities, draft, message, row)
+    if opt_out and message.public and draft.external_id is not None:
+        message = replace(message, traits=merge.without(message.traits, opt_out))
+    elif opt_out and isinstance(says := merge.at(message.traits, opt_out), bool):
+        at = min(message.occurred_at, row.received_at)
+        batch.words[draft.id].append(Word(at, opted_out=says, by="own"))
     _describe(draft, message)
     if not message.imported and not was_known and (draft.is_new or _is_known(draft)):
         draft.fresh_until = row.received_at + FRESH

@@ -182,7 +182,7 @@ def _apply(connection: Connection, rows: Sequence[InboxRow], settings: Settings,
         if isinstance(found, Reading):
             webhook_readings.place(batch, row, found, reported[row.id], settings)
         else:
-            messages.place(batch, row, found)
+            messages.place(batch, row, found, settings.people.opt_out)
     batch.write(connection, settings, now)
     inbox.mark(connection, marks)
     return Counter((row.source, mark.state, mark.reason) for row, mark in zip(rows, marks, strict=True))

@@ -69,7 +69,8 @@ class _Encoder(customerio.CustomerIO):  # type: ignore[misc]
     def send_request(self, method: str, url: str, data: Any) -> Request:
         parts = urlsplit(url)
         query = f"?{parts.query}" if parts.query else ""
-        return Request(method, f"{self.origin}{parts.path}{query}", msgspec.json.encode(data))
+        body = b"" if data is None else msgspec.json.encode(data)
+        return Request(method, f"{self.origin}{parts.path}{query}", body)
 
 
 class TrackClient:
@@ -118,6 +119,11 @@ class TrackClient:
         `id` or `self`; so only its path is used."""
         url = self._encoder.get_customer_query_string(customer_id)
         return await self._send(self._encoder.send_request("PUT", url, msgspec.Raw(body)), not_after)
+
+    async def delete(self, customer_id: str, not_after: float) -> Answer:
+        """DELETE /api/v1/customers/{id}."""
+        url = self._encoder.get_customer_query_string(customer_id)
+        return await self._send(self._encoder.send_request("DELETE", url, None), not_after)
 
     async def region(self) -> Answer:
         """GET /api/v1/accounts/region: whether the credentials are good, and where the account lives. Not counted."""

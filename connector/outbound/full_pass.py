@@ -1,7 +1,8 @@
 """The full pass: one SQL query finds who differs from the mirror; what it finds becomes pending.
 
-Changed people become pending as they are found. Creates of users who were in the store before are counted by the
-guard: when they are more than the settings allow, none goes and all are held until someone approves the hash.
+Changed people become pending as they are found. Creates of users who were in the store before, and deletes of people who
+left, are counted by the guard: when they are more than the settings allow, none of the kind goes and all are held until
+someone approves the hash. So is everything that can't be undone while something is odd (`core/guard`).
 
 The query streams in a read transaction and everything is written in small transactions beside it, so a pass over
 a million users never keeps a webhook waiting. A user who became pending in vain costs one look.
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -21,30 +23,38 @@ from sqlalchemy.engine import Connection
 from connector import errors, log
 from connector.core import decide, guard
 from connector.outbound.preparation import with_rivals
+from connector.records import Seen
 from connector.settings import Settings
-from connector.store import held, mirror, pending, runs, users
+from connector.store import facts, held, mirror, pending, runs, users
 from connector.store.database import Database
 
 CHUNK = 1000
+
+_DAY = timedelta(hours=24)
 
 _log = log.get("pass")
 
 
 @dataclass
 class Found:
-    """What a pass found: users whose people changed, creates let go or held, and who can't be created, by reason."""
+    """What a pass found: users whose people changed, creates and deletes let go or held, people within their grace,
+    and who can't be created, by reason."""
 
     changed: int = 0
     released: int = 0
+    deletes: int = 0
+    leaving: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
-    hold: held.Hold | None = None
+    holds: list[held.Hold] = field(default_factory=list)
 
     def counts(self) -> dict[str, Any]:
         """As `runs` keeps it."""
         return {
             "changed": self.changed,
             "released": self.released,
-            "held": self.hold.count if self.hold else 0,
+            "deletes": self.deletes,
+            "leaving": self.leaving,
+            "held": sum(hold.count for hold in self.holds),
             "skipped": dict(self.skipped),
         }
 
@@ -58,16 +68,17 @@ def run(db: Database, settings: Settings, clock: Callable[[], datetime]) -> Foun
     found = Found()
     try:
         _find(db, settings, _Pass(db, lease, clock), found)
-        state = "held" if found.hold else "done"
+        state = "held" if found.holds else "done"
     finally:
         db.write(runs.finish, lease, state, found.counts(), clock())
-    if found.hold is not None:
+    for hold in found.holds:
         _log.warning(
             "held",
-            reason=found.hold.reason,
-            creates=found.hold.count,
-            allowed=found.hold.allowed,
-            next=f"connector approve {found.hold.hash}",
+            what=hold.what,
+            reason=hold.reason,
+            users=hold.count,
+            allowed=hold.allowed,
+            next=f"connector approve {hold.hash}",
         )
     return found
 
@@ -90,31 +101,102 @@ class _Pass:
 
 def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
     missing: list[str] = []
-    changed: list[str] = []
+    outside: list[tuple[str, datetime | None]] = []
     with db.reader.begin() as connection:
-        for user_id, is_mirrored in mirror.differing(connection, settings, turn.clock()):
-            if not is_mirrored:
-                missing.append(user_id)
-                continue
-            changed.append(user_id)
-            if len(changed) == CHUNK:
-                db.write(pending.mark, changed, turn.now(), pending.FULL_PASS)
-                found.changed += len(changed)
-                changed = []
-    db.write(pending.mark, changed, turn.now(), pending.FULL_PASS)
-    found.changed += len(changed)
+        # Nobody leaves for being looked at late: all of one pass do so at one moment.
+        now = turn.now()
+        for some in _in_chunks(mirror.differing(connection, settings, now)):
+            missing += [each.user_id for each in some if not each.is_person]
+            outside += [(each.user_id, each.left_at) for each in some if each.outside]
+            changed = [each.user_id for each in some if each.is_person and each.changed]
+            left = [each.user_id for each in some if each.outside and each.left_at is None]
+            turn.now()
+            db.write(_note, changed, left, now)
+            found.changed += len(changed)
+    seen = Seen(db.read(users.count), settings.people.customer_id)
+    suspicion = guard.suspicion(db.read(facts.seen), seen)
+    _let_in(db, settings, _creates(db, settings, missing, turn, found), suspicion, turn, found)
+    _let_out(db, settings, outside, suspicion, turn, found)
+    _rename(db, settings, suspicion, turn, found)
+    if suspicion is None or not any(hold.reason in guard.SUSPICIONS for hold in found.holds):
+        db.write(facts.see, seen)
 
-    creates = _creates(db, settings, missing, turn, found)
+
+def _note(connection: Connection, changed: Sequence[str], left: Sequence[str], now: datetime) -> None:
+    pending.mark(connection, changed, now, pending.FULL_PASS)
+    mirror.leave(connection, left, now)
+
+
+def _let_in(
+    db: Database, settings: Settings, creates: list[str], suspicion: str | None, turn: _Pass, found: Found
+) -> None:
     now = turn.now()
-    released = db.read(_let_go_since, now - timedelta(hours=24))
-    verdict = guard.creates(waiting=len(creates), released=released, limit=settings.guard.max_creates)
+    released = db.read(_let_go_since, now - _DAY)
+    limit = settings.guard.max_creates
+    verdict = guard.creates(waiting=len(creates), released=released, limit=limit, suspicion=suspicion)
     if verdict.held:
-        found.hold = _hold(db, settings, creates, str(verdict.reason), now)
+        found.holds.append(_hold(db, settings, held.CREATE, creates, verdict, now))
         return
     for chunk in _chunks(creates):
         db.write(pending.release, chunk, "guard", turn.now())
     found.released = len(creates)
     db.write(held.clear, held.CREATE)
+
+
+def _let_out(
+    db: Database,
+    settings: Settings,
+    outside: Sequence[tuple[str, datetime | None]],
+    suspicion: str | None,
+    turn: _Pass,
+    found: Found,
+) -> None:
+    """Deletes: those who are still within their grace count too, so that a mistake is seen while it can be mended."""
+    now = turn.now()
+    on_their_way = db.read(pending.leaving)
+    waiting = [(user_id, left_at) for user_id, left_at in outside if user_id not in on_their_way]
+    deleted = db.read(mirror.deleted_since, now - _DAY)
+    verdict = guard.deletes(
+        outside=len(waiting),
+        released=deleted + len(on_their_way),
+        people=db.read(mirror.count) + deleted,
+        share=settings.guard.max_delete_share,
+        limit=settings.guard.max_deletes,
+        whitelisted=len(settings.people.segments),
+        suspicion=suspicion,
+    )
+    if verdict.held:
+        found.holds.append(_hold(db, settings, held.DELETE, [user_id for user_id, _ in waiting], verdict, now))
+        return
+    grace = settings.people.delete.grace
+    due = [user_id for user_id, left_at in waiting if (left_at or now) + grace <= now]
+    for chunk in _chunks(due):
+        db.write(pending.release, chunk, "delete", turn.now())
+    found.deletes = len(due)
+    found.leaving = len(waiting) - len(due)
+    db.write(held.clear, held.DELETE)
+
+
+def _rename(db: Database, settings: Settings, suspicion: str | None, turn: _Pass, found: Found) -> None:
+    """Another `people.customer_id` gives everybody at Customer.io another id."""
+    people = db.read(mirror.count)
+    if suspicion != "other_customer_id" or not people:
+        db.write(held.clear, held.RENAME)
+        return
+    current = next(iter(db.read(held.current, held.RENAME)), None)
+    now = turn.now()
+    if current is None or not current.valid(settings.sent_hash(), now):
+        current = db.write(
+            held.open_hold,
+            hold_id=db.read(held.next_id),
+            what=held.RENAME,
+            reason=suspicion,
+            count=people,
+            allowed=0,
+            settings_hash=settings.sent_hash(),
+            now=now,
+        )
+    found.holds.append(current)
 
 
 def _creates(db: Database, settings: Settings, missing: list[str], turn: _Pass, found: Found) -> list[str]:
@@ -137,27 +219,30 @@ def _let_go_since(connection: Connection, since: datetime) -> int:
     return pending.guarded(connection) + mirror.guarded_since(connection, since)
 
 
-def _hold(db: Database, settings: Settings, creates: list[str], reason: str, now: datetime) -> held.Hold:
+def _hold(
+    db: Database, settings: Settings, what: str, user_ids: Sequence[str], verdict: guard.Verdict, now: datetime
+) -> held.Hold:
     """Holds all of them. The present hold stays when nobody came and it can still be approved."""
-    before = db.read(held.listed, held.CREATE)
-    wanted = set(creates)
+    before = db.read(held.listed, what)
+    wanted = set(user_ids)
     hold_id = db.read(held.next_id)
     for chunk in _chunks(sorted(before - wanted)):
-        db.write(held.leave, held.CREATE, chunk)
+        db.write(held.leave, what, chunk)
     came = sorted(wanted - before)
     for chunk in _chunks(came):
-        db.write(held.enter, held.CREATE, chunk, hold_id)
-    current = next(iter(db.read(held.current, held.CREATE)), None)
-    if current is not None and not came and current.valid(settings.sent_hash(), now):
+        db.write(held.enter, what, chunk, hold_id)
+    current = next(iter(db.read(held.current, what)), None)
+    is_same = current is not None and current.reason == verdict.reason
+    if current is not None and is_same and not came and current.valid(settings.sent_hash(), now):
         db.write(held.recount, current.id, len(wanted))
-        return db.read(held.current, held.CREATE)[0]
+        return db.read(held.current, what)[0]
     return db.write(
         held.open_hold,
         hold_id=hold_id,
-        what=held.CREATE,
-        reason=reason,
+        what=what,
+        reason=str(verdict.reason),
         count=len(wanted),
-        allowed=settings.guard.max_creates or 0,
+        allowed=verdict.allowed or 0,
         settings_hash=settings.sent_hash(),
         now=now,
     )
@@ -166,3 +251,8 @@ def _hold(db: Database, settings: Settings, creates: list[str], reason: str, now
 def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
+
+
+def _in_chunks(found: Iterator[mirror.Differing]) -> Iterator[list[mirror.Differing]]:
+    while some := list(islice(found, CHUNK)):
+        yield some

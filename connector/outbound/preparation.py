@@ -12,10 +12,13 @@ from datetime import datetime
 from connector.core import decide, encode, mapping
 from connector.records import Claim, CustomerId, Decision, Subject
 from connector.settings import Settings
-from connector.store import mirror, users
+from connector.store import facts, mirror, pending, users
 from connector.store.database import Database
 
 AWAITS_PASS = "awaits_pass"  # noqa: S105 - a reason word
+
+# Who may let what go; see `store/pending`.
+_LETS_GO = {"create": pending.CREATES, "delete": pending.DELETES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Prepared:
     claim: Claim
     subject: Subject
     decision: Decision
-    parts: tuple[encode.Identify, ...] = ()
+    parts: tuple[encode.Part, ...] = ()
 
     @property
     def user_id(self) -> str:
@@ -35,16 +38,19 @@ class Prepared:
 def prepare(db: Database, settings: Settings, claims: Sequence[Claim], now: datetime) -> list[Prepared]:
     """Decides for every claimed user, by the store as it is now."""
     by_id = {claim.user_id: claim for claim in claims}
+    seen = db.read(facts.seen)
+    renames = seen is None or list(seen.customer_id) == list(settings.people.customer_id)
     prepared = []
     for subject in with_rivals(db, db.read(users.subjects, list(by_id), settings, now), settings):
         claim = by_id[subject.user.id]
         decision = decide.decide(subject, settings, now)
-        if decision.verb == "create" and claim.release is None:
-            # Who was there before enters through the pass, where the guard counts them.
+        if decision.verb in _LETS_GO and claim.release not in _LETS_GO[decision.verb]:
+            # Who was there before enters and leaves through the pass, where the guard counts them.
             decision = Decision("skip", AWAITS_PASS)
-        parts: tuple[encode.Identify, ...] = ()
-        if decision.verb != "skip":
-            parts = tuple(encode.identifies(decision, settings.people.max_attributes_per_call))
+        if decision.renamed is not None and not renames:
+            # Another `people.customer_id` renames everybody; that waits until somebody has approved it.
+            decision = Decision("skip", "customer_id_changed", decision.customer_id)
+        parts = encode.parts(decision, settings.people.max_attributes_per_call)
         prepared.append(Prepared(claim, subject, decision, parts))
     return prepared
 
@@ -53,10 +59,9 @@ def with_rivals(db: Database, subjects: Sequence[Subject], settings: Settings) -
     """The same subjects, with `taken` set where another user has the customer id, in the mirror or earlier here."""
     wanted: dict[str, str] = {}
     for subject in subjects:
-        if subject.mirror is None:
-            customer_id = mapping.customer_id(subject.user, settings)
-            if isinstance(customer_id, CustomerId):
-                wanted[subject.user.id] = customer_id.value
+        customer_id = mapping.customer_id(subject.user, settings)
+        if isinstance(customer_id, CustomerId):
+            wanted[subject.user.id] = customer_id.value
     owners = db.read(mirror.owners, set(wanted.values())) if wanted else {}
     judged = []
     for subject in subjects:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
 from connector import log
-from connector.core import learnt
+from connector.core import decide, encode, learnt, mapping
 from connector.core.outcome import Outcome, Undelivered
-from connector.outbound.preparation import Prepared
-from connector.records import Identifier, Mirror
+from connector.outbound.preparation import AWAITS_PASS, Prepared
+from connector.records import CustomerId, Identifier, Mirror
 from connector.store import attempts, database, mirror, pending, users
 from connector.store.attempts import Attempt
 
+_NEVER = -1  # a version that no user has: there is more to send
 _log = log.get("worker")
 
 
@@ -26,6 +27,7 @@ class Tally:
 
     created: int = 0
     updated: int = 0
+    deleted: int = 0
     calls: int = 0
     untried: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
@@ -34,12 +36,14 @@ class Tally:
     @property
     def users(self) -> int:
         """Everyone who was looked at."""
-        return self.created + self.updated + self.untried + self.skipped.total() + self.failed.total()
+        sent = self.created + self.updated + self.deleted
+        return sent + self.untried + self.skipped.total() + self.failed.total()
 
     def add(self, other: Tally) -> None:
         """Adds another claim's."""
         self.created += other.created
         self.updated += other.updated
+        self.deleted += other.deleted
         self.calls += other.calls
         self.untried += other.untried
         self.skipped.update(other.skipped)
@@ -48,12 +52,14 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one user's parts; `calls` is how many calls the last of them took, 0 when it never went out."""
+    """What came of one user's parts; `calls` is how many calls the last of them took, 0 when it never went out.
+    `accepted` are those that Customer.io took, also when the outcome of the whole is another one."""
 
     prepared: Prepared
     outcome: Outcome
     calls: int
     retry_in: float
+    accepted: tuple[encode.Part, ...] = ()
 
     @property
     def user_id(self) -> str:
@@ -67,7 +73,9 @@ class _Notes:
     tally: Tally = field(default_factory=Tally)
     done: list[str] = field(default_factory=list)
     people: list[Mirror] = field(default_factory=list)
-    touched: list[tuple[str, str, str, int]] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    touched: list[mirror.Looked] = field(default_factory=list)
+    waiting: list[tuple[str, datetime]] = field(default_factory=list)
     log_rows: list[Attempt] = field(default_factory=list)
     failures: list[pending.Failure] = field(default_factory=list)
 
@@ -82,29 +90,31 @@ def record(
     paused_until: datetime,
 ) -> Tally:
     """Writes it all. Who was never tried is given back, due at `paused_until`, with no attempt counted."""
-    if any(each.decision.verb == "create" for each in prepared):
-        # A create names a user by the customer id; before the rows below, or a reader and we wait for each other.
+    if any(each.decision.verb in {"create", "delete"} or each.decision.renamed for each in prepared):
+        # They change who names whom; before the rows below, or a reader and we wait for each other.
         database.lock_identities(connection)
     ours = pending.still_ours(connection, lease)
     if len(ours) < len(prepared):
         _log.warning("lease_lost", users=len(prepared) - len(ours))
     notes = _Notes()
-    owners = mirror.owners(connection, [each.parts[0].customer_id.value for each in prepared if each.parts])
+    owners = mirror.owners(connection, [_known_by(each).value for each in prepared if each.parts])
     for result in results:
         if result.user_id not in ours:
             continue
         if isinstance(result.outcome, Undelivered):
-            _undelivered(notes, result, result.outcome, now)
+            _undelivered(notes, result, result.outcome, mapping_hash, now)
         else:
             _delivered(notes, result, owners, mapping_hash, now)
     for each in prepared:
         if each.user_id in ours and not each.parts:
-            _skipped(notes, each, mapping_hash)
+            _skipped(notes, each, mapping_hash, now)
     strangers = _strangers(connection, notes.people, now)
     mirror.record(connection, notes.people)
     mirror.touch(connection, notes.touched)
+    users.forget_cio_ids(connection, notes.deleted)
     attempts.add(connection, notes.log_rows, now)
     pending.finish(connection, lease, notes.done, now)
+    pending.wait(connection, lease, notes.waiting)
     pending.postpone(connection, lease, notes.failures, now)
     pending.give_back(connection, lease, paused_until)
     _inherit(connection, strangers, now)
@@ -116,7 +126,7 @@ def _strangers(connection: Connection, people: Sequence[Mirror], now: datetime) 
     created = {
         Identifier("customer_id", each.customer_id): each.user_id
         for each in people
-        if each.id_kind == "id" and each.created_at == now
+        if each.id_kind == "id" and each.created_at == now and each.deleted_at is None
     }
     owners = users.find(connection, created)
     return {created[each]: owner for each, owner in owners.items() if owner != created[each]}
@@ -137,27 +147,33 @@ def _inherit(connection: Connection, strangers: dict[str, str], now: datetime) -
 def _delivered(notes: _Notes, result: Result, owners: dict[str, str], mapping_hash: str, now: datetime) -> None:
     each = result.prepared
     notes.done.append(each.user_id)
-    if owners.get(each.parts[0].customer_id.value, each.user_id) != each.user_id:
+    if owners.get(_known_by(each).value, each.user_id) != each.user_id:
         # Another worker was faster with the same id for another user.
         notes.tally.skipped["customer_id_taken"] += 1
-        notes.log_rows.append(Attempt(each.user_id, "create", result.calls, None, "customer_id_taken", ""))
+        notes.log_rows.append(Attempt(each.user_id, each.decision.verb, result.calls, None, "customer_id_taken", ""))
         return
-    notes.people.append(_mirror(each, mapping_hash, now))
-    if each.decision.verb == "create":
-        notes.tally.created += 1
-    else:
-        notes.tally.updated += 1
+    match each.decision.verb:
+        case "create":
+            notes.tally.created += 1
+        case "delete":
+            notes.tally.deleted += 1
+            notes.deleted.append(each.user_id)
+        case _:
+            notes.tally.updated += 1
+    notes.people.append(_mirror(each, result.accepted, mapping_hash, now))
     notes.log_rows += [
         Attempt(each.user_id, each.decision.verb, 0, None, left.reason, f"{left.name}: {left.message}")
         for left in each.decision.left_out
     ]
 
 
-def _undelivered(notes: _Notes, result: Result, outcome: Undelivered, now: datetime) -> None:
+def _undelivered(notes: _Notes, result: Result, outcome: Undelivered, mapping_hash: str, now: datetime) -> None:
     if result.calls == 0:
         notes.tally.untried += 1
         return
     each = result.prepared
+    if result.accepted:
+        notes.people.append(replace(_mirror(each, result.accepted, mapping_hash, now), version=_NEVER))
     notes.tally.failed[outcome.reason] += 1
     due_at = now + timedelta(seconds=result.retry_in)
     notes.failures.append(pending.Failure(each.user_id, due_at, outcome.reason))
@@ -166,27 +182,63 @@ def _undelivered(notes: _Notes, result: Result, outcome: Undelivered, now: datet
     )
 
 
-def _skipped(notes: _Notes, each: Prepared, mapping_hash: str) -> None:
-    notes.tally.skipped[each.decision.reason] += 1
+def _skipped(notes: _Notes, each: Prepared, mapping_hash: str, now: datetime) -> None:
+    decision, sent = each.decision, each.subject.mirror
+    notes.tally.skipped[decision.reason] += 1
+    if decision.reason == "just_deleted" and sent is not None and sent.deleted_at is not None:
+        notes.waiting.append((each.user_id, sent.deleted_at + decide.AFTER_DELETE))
+        return
     notes.done.append(each.user_id)
-    if each.subject.mirror is not None:
-        seen = (each.user_id, each.subject.segment_bits, mapping_hash, each.subject.user.version)
+    if sent is not None:
+        left_at = {"leaving": sent.left_at or now, AWAITS_PASS: sent.left_at}.get(decision.reason)
+        subject = each.subject
+        seen = mirror.Looked(each.user_id, subject.segment_bits, mapping_hash, subject.user.version, left_at)
         notes.touched.append(seen)
 
 
-def _mirror(prepared: Prepared, mapping_hash: str, now: datetime) -> Mirror:
-    sent_as = prepared.parts[0].customer_id
-    before = prepared.subject.mirror
+def _known_by(prepared: Prepared) -> CustomerId:
+    """What the person is known by after all parts."""
+    decision = prepared.decision
+    if decision.renamed is not None:
+        return decision.renamed
+    sent = prepared.subject.mirror
+    if sent is not None and sent.deleted_at is None:
+        return CustomerId(sent.id_kind, sent.customer_id)
+    return prepared.parts[0].customer_id
+
+
+def _mirror(prepared: Prepared, accepted: Sequence[encode.Part], mapping_hash: str, now: datetime) -> Mirror:
+    """What the person has of us after the accepted parts."""
+    decision, user = prepared.decision, prepared.subject.user
+    sent = prepared.subject.mirror
+    before = sent if sent is not None and sent.deleted_at is None else None
+    known_by = CustomerId(before.id_kind, before.customer_id) if before is not None else _known_by(prepared)
+    attributes = dict(before.attributes) if before is not None else {}
+    opt_sent_at = before.opt_sent_at if before is not None else user.opt_changed_at
+    for part in accepted:
+        if isinstance(part, encode.Delete):
+            continue
+        known_by = part.renamed or known_by
+        for name, value in part.attributes.items():
+            if name in decision.attributes:
+                attributes[name] = value
+            elif value is None:
+                attributes.pop(name, None)
+        if mapping.OPT_OUT in part.attributes:
+            opt_sent_at = user.opt_changed_at
     return Mirror(
         user_id=prepared.user_id,
-        customer_id=sent_as.value,
-        id_kind=sent_as.kind,
-        attributes=prepared.decision.attributes,
+        customer_id=known_by.value,
+        id_kind=known_by.kind,
+        attributes={} if decision.verb == "delete" else attributes,
         segment_bits=prepared.subject.segment_bits,
         mapping_hash=mapping_hash,
-        version=prepared.subject.user.version,
-        sent_ts=prepared.decision.timestamp,
+        version=user.version,
+        sent_ts=decision.timestamp,
         created_at=before.created_at if before else now,
         synced_at=now,
         release=before.release if before else prepared.claim.release,
+        left_at=None,
+        deleted_at=now if decision.verb == "delete" else None,
+        opt_sent_at=opt_sent_at,
     )

@@ -135,9 +135,11 @@ async def _send_batch(
     outcomes = iter(of_items(answer, len(operations)))
     results = []
     for work in batch:
-        parts = [next(outcomes) for _ in work.parts]
-        refused = next((each for each in parts if isinstance(each, Undelivered)), None)
-        results.append(_result(due[work.user_id], refused or Delivered(), answer))
+        each = due[work.user_id]
+        of_parts = [next(outcomes) for _ in work.parts]
+        accepted = [part for part, one in zip(each.parts, of_parts, strict=True) if isinstance(one, Delivered)]
+        refused = next((one for one in of_parts if isinstance(one, Undelivered)), None)
+        results.append(_result(each, refused or Delivered(), answer, accepted))
     return results
 
 
@@ -149,16 +151,24 @@ async def _send_parts(client: track.TrackClient, prepared: Prepared, not_after: 
     """The parts of one user go one after the other; the first that isn't accepted ends it."""
     outcome: Outcome = Delivered()
     answer = Answer(None)
+    accepted: list[encode.Part] = []
     for part in prepared.parts:
-        answer = await client.identify(part.customer_id.value, encode.body(part), not_after)
+        answer = await _send_part(client, part, not_after)
         outcome = of_call(answer)
         if isinstance(outcome, Undelivered):
             break
-    return _result(prepared, outcome, answer)
+        accepted.append(part)
+    return _result(prepared, outcome, answer, accepted)
 
 
-def _result(prepared: Prepared, outcome: Outcome, answer: Answer) -> Result:
-    return Result(prepared, outcome, answer.calls, _retry_in(prepared.claim.attempts))
+async def _send_part(client: track.TrackClient, part: encode.Part, not_after: float) -> Answer:
+    if isinstance(part, encode.Delete):
+        return await client.delete(encode.path_id(part), not_after)
+    return await client.identify(encode.path_id(part), encode.body(part), not_after)
+
+
+def _result(prepared: Prepared, outcome: Outcome, answer: Answer, accepted: Sequence[encode.Part]) -> Result:
+    return Result(prepared, outcome, answer.calls, _retry_in(prepared.claim.attempts), tuple(accepted))
 
 
 def _retry_in(attempts_so_far: int) -> float:

@@ -37,11 +37,9 @@ from connector.settings.faults import Path, Problem, did_you_mean, quoted, refus
 MOST_SEGMENTS = 500
 LATER: frozenset[Path] = frozenset({
     ("store", "events"),
-    ("people", "opt_out"), ("people", "delete"),
-    ("people", "delete", "enabled"), ("people", "delete", "grace"), ("people", "delete", "blind"),
     ("events",), ("events", "names"), ("events", "pages"), ("events", "anonymous"), ("events", "max_age"),
     ("events", "wait"), ("events", "pass_reserved"),
-    ("guard", "max_delete_share"), ("guard", "max_deletes"), ("guard", "max_events_per_user"),
+    ("guard", "max_events_per_user"),
     ("sync", "paused"), ("retry",), ("retry", "give_up_after"),
 })  # fmt: skip
 
@@ -142,21 +140,37 @@ class Pick(_Table):
         return (self.as_ or self.name.replace(".", "_")).replace("/", "-")
 
 
+class Delete(_Table):
+    """Whether people who left every whitelisted segment are deleted at Customer.io, and how long after that."""
+
+    enabled: bool = False
+    grace: values.Duration = timedelta(hours=24)
+    blind: bool = False
+
+
 class People(_Table):
-    """Who is sent, and what of them. `customer_id` lists attributes: the first that has a value is the id."""
+    """Who is sent, and what of them. `customer_id` lists attributes: the first that has a value is the id.
+
+    `opt_out` is the dotted path of our own attribute that says whether somebody has unsubscribed; empty: none does.
+    """
 
     customer_id: values.OneOrMore = ("external_id",)
     segments: values.Names = ()
     attributes: Annotated[tuple[Pick, ...], BeforeValidator(values.as_tuple)] = ()
     segments_attribute: str = "hull_segments"
+    opt_out: values.AttributePathOrNone = ""
     require_email: bool = True
     max_attributes_per_call: int = Field(30, ge=1, le=300)
     timezone: values.ZoneName = "UTC"
+    delete: Delete = Delete()
 
 
 class Guard(_Table):
-    """Limits in any 24 hours; None is unlimited, 0 is none at all."""
+    """Limits in any 24 hours; None is unlimited, 0 is none at all. The share is one of the people in the mirror, and
+    counts from ten deletes on."""
 
+    max_delete_share: values.Share = 0.05
+    max_deletes: values.Limit = None
     max_creates: values.Limit = 1000
 
 
@@ -198,6 +212,7 @@ class Settings(_Table):
             *_keys(self.intake),
             *_segments(self),
             *_names(self.people),
+            *_deleting(self),
         ]:
             raise refused(*problems)
         return self
@@ -205,7 +220,8 @@ class Settings(_Table):
     def sent_hash(self) -> str:
         """12 hex digits that change when what is sent, or to whom, does; no secret, port or pace is in it."""
         to = self.customerio.model_dump(mode="json", include={"site_id", "region", "track_url"})
-        return _hash([to, self.guard.model_dump(mode="json"), *self._mapping()])
+        deleting = self.people.delete.model_dump(mode="json")
+        return _hash([to, self.guard.model_dump(mode="json"), deleting, *self._mapping()])
 
     def mapping_hash(self) -> str:
         """12 hex digits that change when an unchanged user may map to another person or other segments."""
@@ -214,7 +230,7 @@ class Settings(_Table):
     def _mapping(self) -> list[Any]:
         # Pairs, not an object: the order of the segments is part of it.
         named = [[name, plain(segment)] for name, segment in self.segments.items()]
-        return [self.people.model_dump(mode="json"), named]
+        return [self.people.model_dump(mode="json", exclude={"delete"}), named]
 
 
 def _hash(value: Any) -> str:
@@ -273,6 +289,19 @@ def _segments(settings: Settings) -> Iterator[Problem]:
             yield Problem(where, f"no segment is called {quoted(name)}{near}")
         elif name in listed[:index]:
             yield Problem(where, f"{quoted(name)} is listed twice")
+
+
+def _deleting(settings: Settings) -> Iterator[Problem]:
+    """A person who is deleted and comes back is subscribed: who opted out has to be learnt before."""
+    delete = settings.people.delete
+    webhooks = settings.webhooks
+    learns = webhooks.signing_keys or webhooks.url_key.get_secret_value()
+    if delete.enabled and not delete.blind and not learns:
+        message = (
+            "needs webhooks.signing_keys: without webhooks nobody's opt-out is learnt, and who comes back after a "
+            "delete would be subscribed; `blind = true` allows it all the same"
+        )
+        yield Problem(("people", "delete", "enabled"), message)
 
 
 def _names(people: People) -> Iterator[Problem]:

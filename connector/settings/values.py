@@ -53,6 +53,14 @@ def _limit(value: object) -> object:
     return None if value == "unlimited" else value
 
 
+def _number(value: object) -> object:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _attribute_or_none(name: str) -> str:
+    return name and _own_attribute(name)
+
+
 def _one_or_list(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -166,6 +174,7 @@ def as_tuple(value: object) -> object:
 
 Duration: TypeAlias = Annotated[timedelta, BeforeValidator(duration)]
 Limit: TypeAlias = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_limit)]
+Share: TypeAlias = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1, allow_inf_nan=False)]
 Host: TypeAlias = Annotated[str, AfterValidator(_host)]
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
 WebUrl: TypeAlias = Annotated[str, AfterValidator(_web_url)]
@@ -173,6 +182,7 @@ StoreUrl: TypeAlias = Annotated[SecretStr, AfterValidator(_store_url)]
 SiteId: TypeAlias = Annotated[str, AfterValidator(_site_id)]
 ZoneName: TypeAlias = Annotated[str, AfterValidator(_zone)]
 AttributePath: TypeAlias = Annotated[str, AfterValidator(_attribute)]
+AttributePathOrNone: TypeAlias = Annotated[str, AfterValidator(_attribute_or_none)]
 Keys: TypeAlias = Annotated[tuple[SecretStr, ...], BeforeValidator(as_tuple), AfterValidator(_written_keys)]
 OwnAttributes: TypeAlias = Annotated[
     tuple[Annotated[str, AfterValidator(_own_attribute)], ...], BeforeValidator(as_tuple)

@@ -20,6 +20,8 @@ from connector.store.schema import held, holds
 
 VALID = timedelta(hours=24)
 CREATE = "create"
+DELETE = "delete"
+RENAME = "rename"  # everybody at Customer.io, under another `people.customer_id`; its list is empty
 
 
 @dataclass(frozen=True, slots=True)

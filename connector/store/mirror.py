@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -54,8 +54,18 @@ def record(connection: Connection, people: Sequence[Mirror]) -> None:
         )
 
 
-def touch(connection: Connection, people: Sequence[tuple[str, str, str, int]]) -> None:
-    """Notes that nothing was due for (user_id, segment_bits, mapping_hash, version), so that the pass is content."""
+class Looked(NamedTuple):
+    """At which state a user was looked at, with nothing to send; `left_at` while they are on their way out."""
+
+    user_id: str
+    segment_bits: str
+    mapping_hash: str
+    version: int
+    left_at: datetime | None
+
+
+def touch(connection: Connection, people: Sequence[Looked]) -> None:
+    """Notes that nothing was due for them, so that the pass is content."""
     if people:
         connection.execute(
             sa.update(mirror)
@@ -64,40 +74,73 @@ def touch(connection: Connection, people: Sequence[tuple[str, str, str, int]]) -
                 segment_bits=sa.bindparam("bits"),
                 mapping_hash=sa.bindparam("hash"),
                 version=sa.bindparam("seen"),
+                left_at=sa.bindparam("left", type_=mirror.c.left_at.type),
             ),
-            [{"of_user": user, "bits": bits, "hash": digest, "seen": seen} for user, bits, digest, seen in people],
+            [
+                {
+                    "of_user": each.user_id,
+                    "bits": each.segment_bits,
+                    "hash": each.mapping_hash,
+                    "seen": each.version,
+                    "left": each.left_at,
+                }
+                for each in people
+            ],
         )
 
 
+def leave(connection: Connection, user_ids: Sequence[str], now: datetime) -> None:
+    """From now on these people are in no whitelisted segment."""
+    chosen = mirror.c.user_id.in_(user_ids), mirror.c.left_at.is_(None), mirror.c.deleted_at.is_(None)
+    connection.execute(sa.update(mirror).where(*chosen).values(left_at=now))
+
+
 def owners(connection: Connection, customer_ids: Iterable[str]) -> dict[str, str]:
-    """Which user's mirror has each of these customer ids; those that nobody has are absent."""
+    """Which user's live mirror has each of these customer ids; those that nobody has are absent."""
     wanted = list(customer_ids)
     found: dict[str, str] = {}
     for start in range(0, len(wanted), CHUNK):
-        chosen = mirror.c.customer_id.in_(wanted[start : start + CHUNK])
+        chosen = sa.and_(mirror.c.customer_id.in_(wanted[start : start + CHUNK]), mirror.c.deleted_at.is_(None))
         rows = connection.execute(sa.select(mirror.c.customer_id, mirror.c.user_id).where(chosen))
         found.update((customer_id, user_id) for customer_id, user_id in rows)
     return found
 
 
-def differing(connection: Connection, settings: Settings, now: datetime) -> Iterator[tuple[str, bool]]:
-    """(user_id, is_mirrored) of everyone whom a full pass has to look at, streamed.
+class Differing(NamedTuple):
+    """Someone whom a pass has to look at: a person at Customer.io or not; `outside` are those in no whitelisted
+    segment, since `left_at` as far as is known."""
 
-    Mirrored users whose version, segment bits or mapping hash differ from when they were last compared; and users
-    of our own in a whitelisted segment who are nobody at Customer.io yet and whose create nobody has let go.
+    user_id: str
+    is_person: bool
+    outside: bool
+    left_at: datetime | None
+    changed: bool
+
+
+def differing(connection: Connection, settings: Settings, now: datetime) -> Iterator[Differing]:
+    """Everyone whom a full pass has to look at, streamed.
+
+    People whose version, segment bits or mapping hash differ from when they were last compared; where people are
+    deleted, those who are in no whitelisted segment; and users of our own in such a segment who are nobody at
+    Customer.io and whose create nobody has let go.
     """
     dialect = connection.dialect.name
     bits = segments.bits(settings, dialect, now)
+    whitelisted = segments.whitelisted(settings, dialect, now)
+    is_person = sa.and_(mirror.c.user_id.is_not(None), mirror.c.deleted_at.is_(None))
     changed = sa.or_(
         mirror.c.version != users.c.version,
         mirror.c.mapping_hash != settings.mapping_hash(),
         mirror.c.segment_bits != bits,
     )
+    deleting = settings.people.delete.enabled
+    outside = sa.not_(whitelisted) if deleting else sa.false()
     released = sa.exists().where(pending.c.user_id == users.c.id, pending.c.release.is_not(None))
     missing = sa.and_(
-        mirror.c.user_id.is_(None),
+        sa.or_(mirror.c.user_id.is_(None), mirror.c.deleted_at.is_not(None)),
+        mirror.c.suppressed_at.is_(None),
         users.c.known_by == "own",
-        segments.whitelisted(settings, dialect, now),
+        whitelisted,
         sa.not_(released),
     )
     if settings.people.require_email:
@@ -105,13 +148,20 @@ def differing(connection: Connection, settings: Settings, now: datetime) -> Iter
     if settings.people.customer_id in {("external_id",), ("email",)}:
         column = users.c.external_id if settings.people.customer_id == ("external_id",) else users.c.email
         missing = sa.and_(missing, column.is_not(None))
+    is_outside = sa.and_(is_person, outside)
     query = (
-        sa.select(users.c.id, mirror.c.user_id.is_not(None))
+        sa.select(
+            users.c.id,
+            is_person.label("is_person"),
+            is_outside.label("outside") if deleting else sa.false().label("outside"),
+            mirror.c.left_at,
+            sa.func.coalesce(changed, sa.false()).label("changed"),
+        )
         .select_from(users.outerjoin(mirror, mirror.c.user_id == users.c.id))
-        .where(users.c.merged_into.is_(None), sa.or_(missing, sa.and_(mirror.c.user_id.is_not(None), changed)))
+        .where(users.c.merged_into.is_(None), sa.or_(missing, sa.and_(is_person, sa.or_(changed, outside))))
     )
     for row in connection.execution_options(yield_per=CHUNK).execute(query):
-        yield row[0], bool(row[1])
+        yield Differing(row[0], bool(row[1]), bool(row[2]), row[3], bool(row[4]))
 
 
 def guarded_since(connection: Connection, since: datetime) -> int:
@@ -125,7 +175,16 @@ def guarded_since(connection: Connection, since: datetime) -> int:
 
 def count(connection: Connection) -> int:
     """How many people we keep at Customer.io."""
-    return connection.execute(sa.select(sa.func.count()).select_from(mirror)).scalar_one()
+    return connection.execute(
+        sa.select(sa.func.count()).select_from(mirror).where(mirror.c.deleted_at.is_(None))
+    ).scalar_one()
+
+
+def deleted_since(connection: Connection, since: datetime) -> int:
+    """People deleted since then, whoever had let them go."""
+    return connection.execute(
+        sa.select(sa.func.count()).select_from(mirror).where(mirror.c.deleted_at > since)
+    ).scalar_one()
 
 
 def _values(person: Mirror) -> dict[str, Any]:

@@ -5,7 +5,7 @@ due again by themselves. A change while a user is in flight sets `changed`. Ever
 only to rows whose lease is still ours.
 
 `release` says who let a create go: `guard` (within the limit, it counts there), `approved`, or nobody, because the
-user has only just come through the intake: `fresh`.
+user has only just come through the intake: `fresh`. Or who let a delete go: `delete` (the guard), `delete_approved`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from connector.store.schema import mirror, pending
 CHANGED = 0
 FULL_PASS = 1
 CHUNK = 1000
+
+CREATES = frozenset({"guard", "approved", "fresh"})
+DELETES = frozenset({"delete", "delete_approved"})
 
 
 class Failure(NamedTuple):
@@ -62,7 +65,7 @@ def mark_mirrored(connection: Connection, user_ids: Sequence[str], now: datetime
 
 
 def release(connection: Connection, user_ids: Sequence[str], how: str, now: datetime) -> None:
-    """Lets the creates of these users go."""
+    """Lets the creates, or the deletes, of these users go."""
     statement = database.insert(connection, pending)
     statement = statement.on_conflict_do_update(
         index_elements=[pending.c.user_id], set_={"release": statement.excluded.release, "changed": True}
@@ -157,6 +160,13 @@ def postpone(connection: Connection, lease: str, failures: Sequence[Failure], no
     )
 
 
+def wait(connection: Connection, lease: str, due: Sequence[tuple[str, datetime]]) -> None:
+    """Nothing can be done for these users before their time; no attempt is counted, and what was let go stays so."""
+    for user_id, due_at in due:
+        ours = pending.c.lease == lease, pending.c.user_id == user_id
+        connection.execute(sa.update(pending).where(*ours).values(lease=None, changed=False, due_at=due_at))
+
+
 def give_back(connection: Connection, lease: str, due_at: datetime) -> None:
     """Ends our claim of whoever is left in it, without having tried: they are due at `due_at`, no attempt counted."""
     connection.execute(sa.update(pending).where(pending.c.lease == lease).values(lease=None, due_at=due_at))
@@ -181,6 +191,11 @@ def guarded(connection: Connection) -> int:
     """Creates that the guard has let go and that have not happened yet."""
     let_go = pending.c.release == sa.literal_column("'guard'")
     return connection.execute(sa.select(sa.func.count()).select_from(pending).where(let_go)).scalar_one()
+
+
+def leaving(connection: Connection) -> set[str]:
+    """Users whose deletes have been let go and have not happened yet."""
+    return set(connection.execute(sa.select(pending.c.user_id).where(pending.c.release.in_(sorted(DELETES)))).scalars())
 
 
 def _row(user_id: str, now: datetime, priority: int, release: str | None = None) -> dict[str, object]:

@@ -96,6 +96,7 @@ users = sa.Table(
     sa.Column("updated_at", Utc, nullable=False, server_default=defaults.NOW),
     sa.Column("opted_out", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("opt_changed_at", Utc),
+    sa.Column("opted_by", sa.Text, nullable=False, server_default="customerio"),
     sa.Column("customerio", Json, nullable=False, server_default="{}"),
     sa.Column("preferences", Json, nullable=False, server_default="{}"),
     sa.Column("version", sa.BigInteger, nullable=False, server_default=sa.text("1")),
@@ -191,7 +192,7 @@ mirror = sa.Table(
     "mirror",
     metadata,
     sa.Column("user_id", sa.Text, sa.ForeignKey("users.id"), primary_key=True),
-    sa.Column("customer_id", sa.Text, nullable=False, unique=True),
+    sa.Column("customer_id", sa.Text, nullable=False),
     sa.Column("id_kind", sa.Text, nullable=False),
     sa.Column("attributes", Json, nullable=False),
     sa.Column("segment_bits", sa.Text, nullable=False),
@@ -201,12 +202,47 @@ mirror = sa.Table(
     sa.Column("created_at", Utc, nullable=False),
     sa.Column("synced_at", Utc, nullable=False),
     sa.Column("release", sa.Text),
+    sa.Column("left_at", Utc),
+    sa.Column("deleted_at", Utc),
+    sa.Column("suppressed_at", Utc),
+    sa.Column("opt_sent_at", Utc),
 )
+sa.Index(
+    "uq_mirror_live_customer_id",
+    mirror.c.customer_id,
+    unique=True,
+    sqlite_where=mirror.c.deleted_at.is_(None),
+    postgresql_where=mirror.c.deleted_at.is_(None),
+)
+for _name in ("left_at", "deleted_at"):
+    sa.Index(
+        f"ix_mirror_{_name}",
+        mirror.c[_name],
+        sqlite_where=mirror.c[_name].is_not(None),
+        postgresql_where=mirror.c[_name].is_not(None),
+    )
 sa.Index(
     "ix_mirror_guarded",
     mirror.c.created_at,
     sqlite_where=mirror.c.release == sa.literal_column("'guard'"),
     postgresql_where=mirror.c.release == sa.literal_column("'guard'"),
+)
+
+# Who asked to be forgotten: keyed hashes of what named them, by kind.
+erased = sa.Table(
+    "erased",
+    metadata,
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("hash", sa.Text, primary_key=True),
+    sa.Column("at", Utc, nullable=False),
+)
+
+# What one process has to tell the next: what the last pass saw, the key of the hashes.
+facts = sa.Table(
+    "facts",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", Json, nullable=False),
 )
 
 workspace = sa.Table(

@@ -34,10 +34,11 @@ _USER_COLUMNS = (
     users.c.version,
     users.c.fresh_until,
     users.c.merged_into,
+    users.c.opted_by,
 )
 
 
-_LEARNT = ("opted_out", "opt_changed_at", "customerio", "preferences")
+_LEARNT = ("opted_out", "opt_changed_at", "customerio", "preferences", "opted_by")
 
 # One document as the only parameter: hundreds of them take PostgreSQL's driver longer than the look-up takes. OFFSET
 # keeps the planner at one look-up by the primary key for each, whatever it guesses of the document.
@@ -99,15 +100,33 @@ def subjects(connection: Connection, user_ids: Sequence[str], settings: Settings
     width = len(_USER_COLUMNS)
     found: list[Subject] = []
     for start in range(0, len(user_ids), CHUNK):
+        chosen = user_ids[start : start + CHUNK]
+        cio_ids = _cio_ids(connection, chosen)
         rows = connection.execute(
-            sa.select(*_USER_COLUMNS, bits, *mirror.columns)
+            sa.select(*_USER_COLUMNS, users.c.preferences, bits, *mirror.columns)
             .select_from(users.outerjoin(mirror, mirror.c.user_id == users.c.id))
-            .where(users.c.id.in_(user_ids[start : start + CHUNK]))
+            .where(users.c.id.in_(chosen))
         )
         for row in rows:
-            sent = Mirror(*row[width + 1 :]) if row[width + 1] is not None else None
-            found.append(Subject(User(*row[:width]), row[width], sent))
+            sent = Mirror(*row[width + 2 :]) if row[width + 2] is not None else None
+            user = User(*row[:width])
+            preferences = _preferences(row[width]) if row[width] else {}
+            found.append(Subject(user, row[width + 1], sent, cio_id=cio_ids.get(user.id), preferences=preferences))
     return found
+
+
+def _cio_ids(connection: Connection, user_ids: Sequence[str]) -> dict[str, str]:
+    """The ids that Customer.io itself gave; of several, which merges leave, none can be trusted to be alive."""
+    found: dict[str, str | None] = {}
+    rows = connection.execute(
+        sa.select(identifiers.c.user_id, identifiers.c.kind, identifiers.c.value).where(
+            identifiers.c.user_id.in_(user_ids)
+        )
+    )
+    for user_id, kind, value in rows:
+        if kind == "cio_id":
+            found[user_id] = value if user_id not in found else None
+    return {user_id: value for user_id, value in found.items() if value is not None}
 
 
 def add(connection: Connection, new: Sequence[dict[str, Any]], named: Sequence[tuple[Identifier, str]]) -> None:
@@ -121,6 +140,13 @@ def forget(connection: Connection, named: Sequence[tuple[Identifier, str]]) -> N
     """Identifiers that don't name these users any more."""
     for each, user_id in named:
         chosen = identifiers.c.kind == each.kind, identifiers.c.value == each.value, identifiers.c.user_id == user_id
+        connection.execute(sa.delete(identifiers).where(*chosen))
+
+
+def forget_cio_ids(connection: Connection, user_ids: Sequence[str]) -> None:
+    """Customer.io's own ids end with the person whom they named."""
+    if user_ids:
+        chosen = identifiers.c.user_id.in_(user_ids), identifiers.c.kind == "cio_id"
         connection.execute(sa.delete(identifiers).where(*chosen))
 
 
@@ -145,14 +171,12 @@ def learnt(connection: Connection, user_ids: Sequence[str]) -> dict[str, Learnt]
     """What webhooks have taught about these users so far."""
     ids = _IDS_POSTGRES if connection.dialect.name == "postgresql" else _IDS_SQLITE
     rows = connection.execute(
-        sa.select(users.c.id, users.c.opted_out, users.c.opt_changed_at, users.c.customerio, users.c.preferences).where(
-            users.c.id.in_(ids)
-        ),
+        sa.select(users.c.id, *(users.c[name] for name in _LEARNT)).where(users.c.id.in_(ids)),
         {"ids": database.dumps(user_ids)},
     )
     return {
-        user_id: Learnt(opted_out, opt_changed_at, facts, _preferences(preferences))
-        for user_id, opted_out, opt_changed_at, facts, preferences in rows
+        user_id: Learnt(opted_out, opt_changed_at, facts, _preferences(preferences), opted_by)
+        for user_id, opted_out, opt_changed_at, facts, preferences, opted_by in rows
     }
 
 
@@ -171,6 +195,7 @@ def remember(connection: Connection, changed: Mapping[str, Learnt], now: datetim
             "opt_changed_at": each.opt_changed_at,
             "customerio": each.facts,
             "preferences": each.preferences,
+            "opted_by": each.opted_by,
         }
         for user_id, each in changed.items()
     ]

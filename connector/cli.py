@@ -23,9 +23,12 @@ from connector.admin import status as status_of
 from connector.commands import approve as approving
 from connector.commands import check as checking
 from connector.commands import (
+    erase,
     export_events,
     import_command,
     person,
+    plan,
+    readmit,
     replay,
     sandbox_server,
     segments,
@@ -244,7 +247,10 @@ def demo(
     raise typer.Exit(app.run(run_demo(once=once, as_json=as_json, out=terminal.out, remarks=terminal.remarks)))
 
 
+cli.command(name="erase")(erase.command)
 cli.command(name="person")(person.command)
+cli.command(name="plan")(plan.command)
+cli.command(name="readmit")(readmit.command)
 cli.command(name="sandbox")(sandbox_server.command)
 cli.command(name="segments")(segments.command)
 
@@ -253,11 +259,8 @@ NOT_YET = {
     "init": "asks for the credentials and writes the settings",
     "serve": "the server alone",
     "work": "the worker alone",
-    "plan": "what the settings would do to the store",
     "tail": "a line for each webhook, decision and call",
     "resend": "sends events again",
-    "erase": "erases a person",
-    "readmit": "takes an erased person back",
     "settings": "the history of the settings",
     "prove": "the crash test",
 }

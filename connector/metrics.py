@@ -48,6 +48,9 @@ class Metrics:
         self.ignored = Counter(
             "connector_webhooks_ignored", "Webhooks of kinds that the settings ignore.", registry=registry
         )
+        self.erased = Counter(
+            "connector_erased_ignored", "Messages about people who were erased; not taken.", registry=registry
+        )
         self.age = Histogram(
             "connector_webhook_age_seconds",
             "From what a webhook reports to its arrival.",
@@ -76,6 +79,8 @@ class Metrics:
             door = self.intake if source == "intake" else self.webhooks
             if state == "unread":
                 door.unread.labels(reason).inc(number)
+            elif reason == "erased":
+                self.erased.inc(number)
             elif state == "ignored":
                 self.ignored.inc(number)
             else:

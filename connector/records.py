@@ -227,16 +227,20 @@ class Mirror:
 class Subject:
     """A user with all that a decision needs: memberships as bits in the settings' order, mirror, rival.
 
-    `taken` is true when the customer id that this user would get is another user's live mirror. `cio_id` is the
+    `taken` is true when the customer id that this user would get is another user's live mirror, `erased` when something
+    that names them, or would name them at Customer.io, was an erased person's. `cio_id` is the
     person's own at Customer.io, `preferences` are the words on topics and channels that webhooks taught, by group.
+    `id_deleted_at` is when somebody else's person with that customer id was deleted, if that was a moment ago.
     """
 
     user: User
     segment_bits: str
     mirror: Mirror | None
     taken: bool = False
+    erased: bool = False
     cio_id: str | None = None
     preferences: Mapping[str, Mapping[str, Preference]] = field(default_factory=dict)
+    id_deleted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +264,7 @@ class LeftOut:
 class Decision:
     """What is due for a user. `changes` are the attributes to send (None empties one), in sending order;
     `attributes` is what the person will have of us afterwards. `customer_id` is what they are addressed by, `renamed`
-    the id they are known by from then on, where that is another one."""
+    the id they are known by from then on, where that is another one. What is postponed is decided anew at `until`."""
 
     verb: Verb
     reason: str
@@ -270,6 +274,7 @@ class Decision:
     attributes: dict[str, Any] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
     timestamp: int = 0
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from connector import errors
 from connector.core import guard
 from connector.records import Seen
 from connector.settings import Settings
-from connector.store import facts, held, pending, users
+from connector.store import facts, held, mirror, pending, users
 from connector.store.database import Database
 
 CHUNK = 5000
@@ -32,12 +32,14 @@ def approve(db: Database, settings: Settings, prefix: str, first: int | None, no
     """Lets those go who stood on the list when the hash was made and are still held; returns how many.
 
     Raises Misconfigured for a hash that names nothing, names several things, is older than a day, or was made
-    under other settings.
+    under other settings; and for a change of everybody's id, which goes as a whole, with `first`.
     """
     hold = _hold(db, prefix)
     if not hold.valid(settings.sent_hash(), now):
         why = "is over 24 hours old" if hold.settings_hash == settings.sent_hash() else "was made under other settings"
         raise errors.Misconfigured(f"{hold.hash} {why}: run `connector sync` to see what would happen now")
+    if hold.what == held.RENAME and first is not None:
+        raise errors.Misconfigured(f"{hold.hash} is one change of all ids: it goes as a whole, without --first")
     released = 0
     while first is None or released < first:
         size = CHUNK if first is None else min(CHUNK, first - released)
@@ -45,10 +47,12 @@ def approve(db: Database, settings: Settings, prefix: str, first: int | None, no
         released += count
         if count < size:
             break
-    if hold.reason in guard.SUSPICIONS:
+    if hold.reason in guard.SUSPICIONS and db.read(_is_settled, hold):
         # What was odd is so no more: the next pass compares with what is there now.
         db.write(facts.see, Seen(db.read(users.count), settings.people.customer_id))
         db.write(held.clear, held.RENAME)
+    if hold.what == held.RENAME:
+        _look_again(db)
     return hold.count if hold.what == held.RENAME else released
 
 
@@ -79,6 +83,20 @@ def _release(connection: Connection, hold: held.Hold, limit: int, now: datetime)
         else:
             held.clear(connection, hold.what)
     return len(user_ids)
+
+
+def _look_again(db: Database) -> None:
+    """At everybody: they were compared with their new ids, and left as they are."""
+    last: str | None = ""
+    while last is not None:
+        last = db.write(mirror.look_again, last, CHUNK)
+
+
+def _is_settled(connection: Connection, hold: held.Hold) -> bool:
+    """Whether all of it was approved. That everybody gets another id is a question of its own."""
+    if hold.what == held.RENAME:
+        return True
+    return not held.listed(connection, hold.what) and not held.current(connection, held.RENAME)
 
 
 def describe(holds: Sequence[dict[str, Any]]) -> Iterator[str]:

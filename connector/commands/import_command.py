@@ -47,7 +47,7 @@ def command(
     wanted = Options(form, import_options.renamed(renamed or ()), import_options.types(types))
     _, loaded = terminal.settings(context, settings)
     import_files.collect_less()
-    kind = import_files.kind(what, send=send)
+    kind = import_files.kind(what, send=send, opt_out=loaded.people.opt_out)
     rejected = 0
     with terminal.store(loaded, make=True) as db:
         for path in files:
@@ -75,6 +75,8 @@ def _describe(kind: Kind, summary: Summary) -> Iterator[str]:
     """The summary in words, a line each."""
     counts = ", ".join(f"{summary.results[word]:,} {word}" for word in kind.words)
     yield f"{counts}, from row {summary.went_on_at:,} on" if summary.went_on_at else counts
+    if summary.erased:
+        yield f"{summary.erased:,} erased: they are about people who asked to be forgotten, and were not taken"
     if summary.rejected:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(summary.rejected.items()))
         yield f"{summary.rejected.total():,} rejected ({reasons}), see {summary.rejects}"

@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from itertools import islice
@@ -75,7 +75,12 @@ class Summary:
     @property
     def stored(self) -> int:
         """Rows that are in the store now, by this run."""
-        return self.results.total()
+        return self.results.total() - self.erased
+
+    @property
+    def erased(self) -> int:
+        """Rows about people who were erased: not taken, and kept nowhere, not among the rejects either."""
+        return self.results["erased"]
 
 
 class What(StrEnum):
@@ -91,11 +96,11 @@ def collect_less() -> None:
     gc.set_threshold(_COLLECT_AFTER, 20, 100)
 
 
-def kind(what: What, *, send: bool = False) -> Kind:
-    """How it is imported; `send` is for events."""
+def kind(what: What, *, send: bool = False, opt_out: str = "") -> Kind:
+    """How it is imported; `send` is for events, `opt_out` the attribute of users that says they have unsubscribed."""
     match what:
         case What.users:
-            return USERS
+            return replace(USERS, store=functools.partial(_store_users, opt_out=opt_out))
         case What.events:
             store = functools.partial(_store_events, send=send)
             return Kind("events to send" if send else "events", event_rows.SHAPE, store, {}, _NEW_OR_NOT)
@@ -103,8 +108,10 @@ def kind(what: What, *, send: bool = False) -> Kind:
             return Kind("messages", message_rows.SHAPE, _append, {}, _NEW_OR_NOT)
 
 
-def _store_users(connection: Connection, batch: Sequence[UserRow], now: datetime) -> Sequence[str]:
-    return upsert.upsert(connection, batch, now)
+def _store_users(
+    connection: Connection, batch: Sequence[UserRow], now: datetime, *, opt_out: str = ""
+) -> Sequence[str]:
+    return upsert.upsert(connection, batch, now, opt_out)
 
 
 def _store_events(connection: Connection, batch: Sequence[EventRow], now: datetime, *, send: bool) -> Sequence[str]:
@@ -154,7 +161,7 @@ def users(
     db: Database, settings: Settings, path: Path, clock: Callable[[], datetime], console: Console | None = None
 ) -> Summary:
     """Imports one file of users."""
-    return one(db, settings, USERS, path, clock, console=console)
+    return one(db, settings, kind(What.users, opt_out=settings.people.opt_out), path, clock, console=console)
 
 
 def _key(kind: Kind, opened: Source, options: Options) -> str | None:

@@ -5,6 +5,7 @@ The ID is looked up as everything that can name a user. The decision is the work
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -13,13 +14,14 @@ import typer
 
 from connector import app, errors
 from connector.commands import person_text, remedies, terminal
-from connector.core import decide, mapping, ulid
+from connector.core import decide, erased, mapping, ulid
 from connector.inbound.reader import Reader
-from connector.outbound.preparation import AWAITS_PASS, with_rivals
+from connector.outbound.preparation import AWAITS_PASS, LETS_GO, with_rivals
 from connector.records import CustomerId, Decision, Subject
 from connector.settings import Settings
-from connector.store import mirror, story, users
+from connector.store import erasure, kept_out, mirror, story, users
 from connector.store.database import Database
+from connector.store.kept_out import Kept
 from connector.store.story import Story
 
 NEWEST = 20
@@ -55,14 +57,14 @@ def command(
 
 
 def tell(db: Database, settings: Settings, given: str, newest: int | None, now: datetime) -> dict[str, Any]:
-    """The story as `--json` prints it, with so many events and attempts (None: all). Raises Failed when the ID names
-    nobody."""
+    """The story as `--json` prints it, with so many events and attempts (None: all); of somebody who was erased that,
+    and nothing else. Raises Failed when the ID names nobody."""
     found = db.read(story.matches, given)
     if not found:
-        raise errors.Failed(f"nobody is known as {given}; tried as {', '.join(story.KINDS)}")
+        return _erased(db.read(kept_out.of_value, given), given)
     named, *others = found
     stored = db.read(story.of_user, named.user_id)
-    (subject,) = with_rivals(db, db.read(users.subjects, [named.user_id], settings, now), settings)
+    (subject,) = with_rivals(db, db.read(users.subjects, [named.user_id], settings, now), settings, now)
     events = story.newest_events(db, named.user_id, None if newest is None else newest + 1)
     attempts = story.newest_attempts(db, named.user_id, None if newest is None else newest + 1)
     return {
@@ -85,13 +87,26 @@ def tell(db: Database, settings: Settings, given: str, newest: int | None, now: 
     }
 
 
+def _erased(kept: Sequence[Kept], given: str) -> dict[str, Any]:
+    if not kept:
+        raise errors.Failed(f"nobody is known as {given}; tried as {', '.join(story.KINDS)}")
+    return {
+        "named_by": kept[0].kind,
+        "erased_at": kept[0].at,
+        "decision": {"decision": "skip", "reason": erased.ERASED, "remedy": remedies.REMEDIES[erased.ERASED]},
+    }
+
+
 def _judge(db: Database, settings: Settings, subject: Subject, stored: Story, now: datetime) -> _Verdict:
     decision = decide.decide(subject, settings, now)
-    if decision.verb == "create" and (stored.pending is None or stored.pending["release"] is None):
-        # As the worker does: who was there before enters through the pass, where the guard counts them.
+    release = None if stored.pending is None else stored.pending["release"]
+    if decision.verb in LETS_GO and release not in LETS_GO[decision.verb]:
+        # As the worker does: who was there before enters and leaves through the pass, where the guard counts them.
         decision = replace(decision, verb="skip", reason="held" if stored.is_held else AWAITS_PASS)
     rival = _rival(db, settings, subject)
-    words = remedies.REMEDIES[decision.reason]
+    words = remedies.RENAMING if decision.renamed else remedies.REMEDIES[decision.reason]
+    if subject.erased and subject.user.id in db.read(erasure.begun):
+        words = remedies.ERASING
     if decision.verb != "skip" and not settings.customerio.site_id:
         words = remedies.NO_CREDENTIALS
     elif decision.verb != "skip" and stored.pending is not None and stored.pending["attempts"]:

@@ -12,6 +12,10 @@ from connector.store import database
 
 def describe(told: Mapping[str, Any]) -> Iterator[str]:
     """The story that `person.tell` tells."""
+    if "erased_at" in told:
+        yield f"erased      {_time(told['erased_at'])}, found by {told['named_by']}"
+        yield from _due(told["decision"])
+        return
     user = told["user"]
     yield f"user        {user['id']}, found by {told['named_by']}"
     for loser in told["merged"]:
@@ -57,9 +61,9 @@ def _who(user: Mapping[str, Any]) -> Iterator[str]:
 def _due(decision: Mapping[str, Any]) -> Iterator[str]:
     yield f"decision    {decision['decision']}: {decision['reason']}"
     yield f"  remedy    {decision['remedy']}"
-    for name, (before, after) in decision["changes"].items():
+    for name, (before, after) in decision.get("changes", {}).items():
         yield f"  change    {quoted(name)}: {quoted(before)} -> {quoted(after)}"
-    for each in decision["left_out"]:
+    for each in decision.get("left_out", ()):
         yield f"  left out  {quoted(each['name'])}: {each['reason']} ({each['message']})"
 
 

@@ -15,9 +15,17 @@ REMEDIES = {
     "1 to 150 bytes, neither `.` nor `..`, and with the single API it may not look like an email or a cio_id",
     "customer_id_taken": "user {rival} is that person at Customer.io already: correct the id of one of the two",
     "no_email": "give them an email address, or set people.require_email = false",
-    "customer_id_changed": "Customer.io has them under {sent_as}, and this version can't change that: set the value "
-    "of people.customer_id ({customer_id_from}) back",
+    "customer_id_changed": "Customer.io has them under {sent_as}, and nothing is sent under another id, which would "
+    "make a second person: set the value of people.customer_id ({customer_id_from}) back. The id can change only when "
+    "a webhook has told their cio_id, nobody has the new one, and a new people.customer_id was approved",
+    "just_deleted": "nothing: they were deleted at Customer.io a moment ago, and are created anew a minute after that",
+    "leaving": "nothing: they are in no whitelisted segment, and are deleted when people.delete.grace is over; who "
+    "comes back before stays",
+    "left": "nothing: a running connector deletes them now, else connector sync does",
+    "suppressed": "nothing: Customer.io was told to take nothing about them any more",
     "unchanged": "nothing: what Customer.io has of them is what it should have",
+    "erased": "they asked to be forgotten, and nothing about them is taken or sent. If they have signed up anew: "
+    "connector readmit, with all identifiers they come with",
     "merged": "nothing: they turned out to be user {merged_into}, who is sent instead",
     "awaits_pass": "the next full pass lets them go: a running connector makes one every {every}, connector sync does "
     "at once",
@@ -32,7 +40,10 @@ HELD_NOW = "connector approve {hash} lets them go, and everyone who is held with
 NO_CREDENTIALS = (
     "nothing is sent while customerio.site_id is empty: put the workspace's site id and Track API key there"
 )
+RENAMING = "nothing: a running connector gives them their new id now, else connector sync does"
 FAILING = "the last try failed ({failure}); it is tried again when it is due, and the attempts say what was answered"
+
+ERASING = "their erasure was begun and is not finished: connector erase {user_id} goes on with it"
 
 CONFLICT = "correct the {kind} of one of the two"
 CONFLICT_IS_OVER = "nobody has it any more: it becomes this user's when it is given again"

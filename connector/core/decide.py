@@ -4,6 +4,7 @@ The first row that matches wins. "Mirror" means a live one: who was deleted has 
 
     merged into another user                                    skip      merged
     suppressed at Customer.io                                   skip      suppressed
+    named by what was an erased person's                        skip      erased
     in one, no mirror, known only from Customer.io's webhooks   skip      only_from_customerio
     in one, no mirror, no value for the customer id             skip      no_customer_id
     in one, no mirror, a value that can't be an id              skip      bad_customer_id
@@ -48,6 +49,8 @@ def decide(subject: Subject, settings: Settings, now: datetime) -> Decision:
         return Decision("skip", "merged")
     if mirror is not None and mirror.suppressed_at is not None:
         return Decision("skip", "suppressed")
+    if subject.erased:
+        return Decision("skip", "erased")
     live = mirror if mirror is not None and mirror.deleted_at is None else None
     if not mapping.whitelisted(subject.segment_bits, settings):
         return Decision("skip", "not_in_segment") if live is None else _leave(live, settings, now)
@@ -58,8 +61,9 @@ def _leave(mirror: Mirror, settings: Settings, now: datetime) -> Decision:
     sent_as = CustomerId(mirror.id_kind, mirror.customer_id)
     if not settings.people.delete.enabled:
         return Decision("skip", "left_kept", sent_as)
-    if mirror.left_at is None or now < mirror.left_at + settings.people.delete.grace:
-        return Decision("postpone", "leaving", sent_as)
+    until = (now if mirror.left_at is None else mirror.left_at) + settings.people.delete.grace
+    if mirror.left_at is None or now < until:
+        return Decision("postpone", "leaving", sent_as, until=until)
     return Decision("delete", "left", sent_as, timestamp=_timestamp(mirror, now))
 
 
@@ -74,8 +78,10 @@ def _enter(subject: Subject, settings: Settings, now: datetime) -> Decision:
         return Decision("skip", "customer_id_taken")
     if settings.people.require_email and not user.email:
         return Decision("skip", "no_email")
-    if dead is not None and dead.deleted_at is not None and now < dead.deleted_at + AFTER_DELETE:
-        return Decision("postpone", "just_deleted", customer_id)
+    deletes = (None if dead is None else dead.deleted_at, subject.id_deleted_at)
+    until = max((at + AFTER_DELETE for at in deletes if at is not None), default=now)
+    if now < until:
+        return Decision("postpone", "just_deleted", customer_id, until=until)
     opted_out = user.opted_out or mapping.says_opt_out(user, settings)
     wanted, left_out = mapping.attributes(user, subject.segment_bits, settings, opted_out=opted_out or None)
     carried = {**wanted, **mapping.preferences(subject.preferences)}
@@ -95,7 +101,7 @@ def _stay(subject: Subject, mirror: Mirror, settings: Settings, now: datetime) -
     for each in left_out:
         if each.reason != "too_many" and each.name in mirror.attributes:
             wanted[each.name] = mirror.attributes[each.name]  # left out, not emptied: they still have a value
-    changes = diff.changes(mirror.attributes, wanted, settings.people.segments_attribute)
+    changes = diff.changes(mirror.attributes, wanted, settings.people.segments_attribute, mapping.MAX_ATTRIBUTES)
     if reason == "opt_said":
         changes[mapping.OPT_OUT] = opt_out  # they may have been told the same before, and something else since
     if renamed is not None:

@@ -8,18 +8,22 @@ from typing import Any
 from connector.core import same
 
 
-def changes(sent: Mapping[str, Any], wanted: Mapping[str, Any], unordered: str) -> dict[str, Any]:
+def changes(sent: Mapping[str, Any], wanted: Mapping[str, Any], unordered: str, most: int) -> dict[str, Any]:
     """The attributes to send, in the order of `wanted`; what was sent and isn't wanted any more comes last, as None.
 
-    The list under the name `unordered` (the segments) counts as equal in any order. True and 1 are different values.
+    A person has at most so many: where all together are more, what goes makes room before what is new. The list under
+    the name `unordered` (the segments) counts as equal in any order. True and 1 are different values.
     """
     changed = {
         name: value
         for name, value in wanted.items()
         if name not in sent or not _equal(sent[name], value, in_any_order=name == unordered)
     }
-    changed.update({name: None for name in sent if name not in wanted})
-    return changed
+    emptied = {name: None for name in sent if name not in wanted}
+    if len(wanted) + len(emptied) <= most:
+        return {**changed, **emptied}
+    known = {name: value for name, value in changed.items() if name in sent}
+    return {**known, **emptied, **changed}
 
 
 def _equal(before: Any, after: Any, *, in_any_order: bool) -> bool:

@@ -1,9 +1,9 @@
 """Turning a decision into operations of the Track API, as bytes.
 
 One identify has at most `max_attributes` attributes and stays under the vendor's 32 KB an operation, so a
-person with more becomes several parts: disjoint attributes, one `timestamp`, the opt-out in every part of a
-create. Operations are encoded once, sized as they will be sent, and joined
-(https://docs.customer.io/api/track/#tag/batch: a batch is under 500 KB).
+person with more becomes several parts: disjoint attributes, one `timestamp`, the opt-out and the preferences in
+every part of a create, because each part may be the one that makes the person. Operations are encoded once, sized as
+they will be sent, and joined (https://docs.customer.io/api/track/#tag/batch: a batch is under 500 KB).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from connector.records import CustomerId, Decision
 
 MAX_OPERATION_BYTES = 32_000
 MAX_BATCH_BYTES = 499_000
-_ENVELOPE_BYTES = len(b'{"batch":[]}')
+ENVELOPE_BYTES = len(b'{"batch":[]}')
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ def _required(decision: Decision) -> CustomerId:
 def _identifies(decision: Decision, max_attributes: int) -> list[Identify]:
     customer_id = _required(decision)
     in_all = {}
-    if decision.verb == "create" and mapping.OPT_OUT in decision.changes:
-        in_all = {mapping.OPT_OUT: decision.changes[mapping.OPT_OUT]}
+    if decision.verb == "create":
+        in_all = {name: value for name, value in decision.changes.items() if name in mapping.CONSENT}
     rest = {name: value for name, value in decision.changes.items() if name not in in_all}
     room = max(max_attributes - len(in_all), 1)
     renamed = decision.renamed
@@ -88,12 +88,12 @@ def _identifies(decision: Decision, max_attributes: int) -> list[Identify]:
             decision.timestamp,
             renamed if renamed is not None and any(name == renamed.kind for name, _ in chunk) else None,
         )
-        for chunk in _chunks(rest.items(), room)
+        for chunk in _chunks(rest.items(), room, len(msgspec.json.encode(in_all)))
     ]
 
 
 def operation(part: Part) -> bytes:
-    """The part as an entry of a v2 batch (https://docs.customer.io/api/track/#operation/batch); a delete has no time."""
+    """The part in a v2 batch (https://docs.customer.io/api/track/#operation/batch); a delete has no time."""
     identifiers = {part.customer_id.kind: part.customer_id.value}
     if isinstance(part, Delete):
         return msgspec.json.encode({"type": "person", "action": "delete", "identifiers": identifiers})
@@ -121,27 +121,28 @@ def body(part: Identify) -> bytes:
 def batches(works: Iterable[Work]) -> Iterator[list[Work]]:
     """The works in the fewest calls that keep their order and the vendor's limit."""
     batch: list[Work] = []
-    size = _ENVELOPE_BYTES
+    size = ENVELOPE_BYTES
     for work in works:
         if batch and size + work.size > MAX_BATCH_BYTES:
             yield batch
-            batch, size = [], _ENVELOPE_BYTES
+            batch, size = [], ENVELOPE_BYTES
         batch.append(work)
         size += work.size
     if batch:
         yield batch
 
 
-def _chunks(items: Iterable[tuple[str, Any]], most: int) -> Iterator[Sequence[tuple[str, Any]]]:
-    """The items in the fewest chunks that keep their order and the limits; one empty chunk when there are none."""
+def _chunks(items: Iterable[tuple[str, Any]], most: int, taken: int) -> Iterator[Sequence[tuple[str, Any]]]:
+    """The items in the fewest chunks that keep their order and the limits; one empty chunk when there are none. So
+    many bytes are `taken` in each."""
     chunk: list[tuple[str, Any]] = []
-    size = 0
+    size = taken
     for name, value in items:
         # A name and a value are at most 1,150 bytes; the quotes, escapes and identifiers stay inside the margin.
         item_size = len(msgspec.json.encode({name: value}))
         if chunk and (len(chunk) == most or size + item_size > MAX_OPERATION_BYTES - 1_500):
             yield chunk
-            chunk, size = [], 0
+            chunk, size = [], taken
         chunk.append((name, value))
         size += item_size
     yield chunk

@@ -29,6 +29,7 @@ MAX_ID_BYTES = 150
 MAX_ATTRIBUTES = 300
 OPT_OUT = "unsubscribed"
 PREFERENCES = "cio_subscription_preferences"
+CONSENT = frozenset({OPT_OUT, PREFERENCES})
 
 
 def memberships(bits: str, settings: Settings) -> list[str]:
@@ -113,10 +114,16 @@ def says_opt_out(user: User, settings: Settings) -> bool:
 
 def preferences(known: Mapping[str, Mapping[str, Preference]]) -> dict[str, Any]:
     """What a person who is created has to have of the topics and channels that they chose and refused before
-    (https://docs.customer.io/journeys/subscription-center/); empty when they never did."""
+    (https://docs.customer.io/journeys/subscription-center/); empty when they never did. Where all of it is too long
+    for Customer.io, what they refused, since a topic that isn't told of stands as the workspace has it."""
     chosen = {
         group: {name: entry.wanted for name, entry in entries.items()} for group, entries in known.items() if entries
     }
+    if _size(chosen) > MAX_VALUE_BYTES:
+        refused = {
+            group: {name: False for name, wanted in each.items() if not wanted} for group, each in chosen.items()
+        }
+        chosen = {group: entries for group, entries in refused.items() if entries}
     return {PREFERENCES: chosen} if chosen else {}
 
 

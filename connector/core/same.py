@@ -5,12 +5,16 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+_SINGLE = frozenset({str, bool, int, float, type(None)})
+
 
 def as_json(before: Any, after: Any) -> bool:
     """Equal as JSON: True and 1 differ, 100 and 100.0 don't. A tuple counts as a list.
 
     A number may come back from a store in another form than it went in: PostgreSQL gives 1e23 back as the integer.
     """
+    if type(before) is type(after) and type(before) in _SINGLE:
+        return bool(before == after)
     # Not by recursion: a value of 1,000 bytes can be nested deeper than Python follows.
     pairs = [(before, after)]
     while pairs:

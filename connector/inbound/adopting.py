@@ -9,6 +9,7 @@ decided as for every message (`identities`), but the row that was written is the
     external_id of another row, the user has none yet one user, whom we had met before the row was written
     email of a user without external_id               likewise, who had left no more than an address
     a known user has it                               both stay as they are, and the conflict is noted
+    it was an erased person's                         it names nobody, and the row is not sent (`decide`: erased)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sqlalchemy.engine import Connection
 from connector.inbound import identities
 from connector.inbound.identities import Identities
 from connector.records import Identifier, User
-from connector.store import database, nameless, users
+from connector.store import database, kept_out, nameless, users
 from connector.store.database import Database
 
 
@@ -39,6 +40,8 @@ def _adopt(connection: Connection, user_ids: Sequence[str], now: datetime) -> No
     database.lock_identities(connection)
     rows = users.load(connection, user_ids)
     wanted = {each.id: _names(each) for each in rows.values() if each.merged_into is None}
+    gone = kept_out.among(connection, {name for names in wanted.values() for name in names})
+    wanted = {user_id: [] if gone.intersection(names) else names for user_id, names in wanted.items()}
     known = users.find(connection, [name for names in wanted.values() for name in names])
     drafts = {
         each.id: identities.draft_of(each)

@@ -24,15 +24,14 @@ class Batch:
     with_ids: set[str]  # of the users whose email a webhook names, those whom an id names too
     events: list[Event] = field(default_factory=list)
     words: defaultdict[str, list[Word]] = field(default_factory=lambda: defaultdict(list))
+    reachable: list[str] = field(default_factory=list)  # users whose cio_id is new: they can be given another id now
 
     def write(self, connection: Connection, settings: Settings, now: datetime) -> None:
         """Everything, in the caller's transaction."""
         self.identities.write(connection, settings, now)
         events.add(connection, [self._placed(event) for event in self.events])
-        words: defaultdict[str, list[Word]] = defaultdict(list)
-        for user_id, said in self.words.items():
-            words[self.identities.survivor(user_id)] += said
-        _learn(connection, words, now)
+        learn(connection, self.identities, self.words, now)
+        pending.mark_mirrored(connection, list({self.identities.survivor(each) for each in self.reachable}), now)
 
     def _placed(self, event: Event) -> Event:
         if event.user_id is None:
@@ -41,9 +40,12 @@ class Batch:
         return event if user_id == event.user_id else replace(event, user_id=user_id)
 
 
-def _learn(connection: Connection, words: Mapping[str, Sequence[Word]], now: datetime) -> None:
-    """Facts and preferences don't make a user due: no attribute is sent of them, and the next pass sees who is in
-    another segment now."""
+def learn(connection: Connection, who: Identities, said: Mapping[str, Sequence[Word]], now: datetime) -> None:
+    """What was said of each user. Another word on the opt-out is due at once; facts and preferences make nobody due: no
+    attribute is sent of them, and the next pass sees who is in another segment now."""
+    words: defaultdict[str, list[Word]] = defaultdict(list)
+    for user_id, of_one in said.items():
+        words[who.survivor(user_id)] += of_one
     if not words:
         return
     known = users.learnt(connection, list(words))
@@ -56,4 +58,4 @@ def _learn(connection: Connection, words: Mapping[str, Sequence[Word]], now: dat
     ]
     if opted:
         users.touch(connection, opted)
-        pending.mark_mirrored(connection, opted, now)
+        pending.mark_mirrored(connection, opted, now, pending.AT_ONCE)

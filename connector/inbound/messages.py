@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from connector.core import merge, same, text, ulid
+from connector.core import erased, merge, same, text, ulid
 from connector.inbound import identities
 from connector.inbound.batch import Batch
 from connector.inbound.identities import FRESH, Draft, Identities, Said
@@ -27,6 +27,13 @@ def lookups(message: Message) -> list[Identifier]:
     return [*_said(message).names, *_previous(message)]
 
 
+def without(message: Message, kept_out: frozenset[Identifier]) -> Message:
+    """The message without what named people who were erased."""
+    if not kept_out.isdisjoint(_previous(message)):
+        message = replace(message, previous_id=None)
+    return erased.without(message, kept_out)
+
+
 def place(batch: Batch, row: InboxRow, message: Message, opt_out: str) -> None:
     """Finds, makes or merges the user of one message and notes what follows from it. `opt_out` is the path of the
     attribute that says whether they have unsubscribed."""
@@ -36,9 +43,9 @@ def place(batch: Batch, row: InboxRow, message: Message, opt_out: str) -> None:
     draft = batch.identities.settle(said, found, row.received_at)
     if message.type == "alias":
         _alias(batch.identities, draft, message, row)
-    if opt_out and message.public and draft.external_id is not None:
-        message = replace(message, traits=merge.without(message.traits, opt_out))
-    elif opt_out and isinstance(says := merge.at(message.traits, opt_out), bool):
+    if opt_out and message.public:
+        message = _without_opt_in(draft, message, opt_out)
+    if opt_out and isinstance(says := merge.at(message.traits, opt_out), bool):
         at = min(message.occurred_at, row.received_at)
         batch.words[draft.id].append(Word(at, opted_out=says, by="own"))
     _describe(draft, message)
@@ -79,6 +86,17 @@ def _alias(known: Identities, draft: Draft, message: Message, row: InboxRow) -> 
         known.conflict(draft, identifier, row.received_at)
         return
     known.merge(previous, draft)
+
+
+def _without_opt_in(draft: Draft, message: Message, opt_out: str) -> Message:
+    """Anybody can send what a web page sends: it takes no opt-out back, and says none of who has an external_id."""
+    if merge.at(message.traits, opt_out) is True and draft.external_id is None:
+        return message
+    group = opt_out.partition(".")[0]
+    if merge.at(draft.attributes, opt_out) is None:
+        return replace(message, traits=merge.without(message.traits, opt_out))
+    # The group that it stands in would come whole, and without it.
+    return replace(message, traits={name: value for name, value in message.traits.items() if name != group})
 
 
 def _is_known(draft: Draft) -> bool:

@@ -6,7 +6,7 @@
 One transaction reads a batch while it holds the identity lock, so that any number of readers and imports can run
 and each person becomes one user. When a batch is refused by the database, it is read again with a savepoint for
 each message, and the one that can't be stored stays unread as `store_refused` (or as `reader_failed`, when the fault is
-the reader's own).
+the reader's own). What is about somebody who was erased is ignored, and nothing of it stays (`core/erased`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeAlias
 
@@ -22,14 +22,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector import log
-from connector.core import naming, normalize, tracking_message
+from connector.core import erased, naming, normalize, tracking_message
 from connector.inbound import messages, webhook_readings
 from connector.inbound.batch import Batch
 from connector.inbound.identities import Identities
 from connector.metrics import Metrics
-from connector.records import InboxRow, Message, Reading
+from connector.records import Identifier, InboxRow, Message, Reading
 from connector.settings import Settings
-from connector.store import database, inbox
+from connector.store import database, erasure, inbox, kept_out
 from connector.store.database import Database
 
 BATCH = 125
@@ -165,31 +165,45 @@ def _read_singly(connection: Connection, settings: Settings, now: datetime, limi
 
 
 def _apply(connection: Connection, rows: Sequence[InboxRow], settings: Settings, now: datetime) -> Outcome:
-    marks: list[inbox.Mark] = []
-    readings: list[tuple[InboxRow, Reading | Message]] = []
-    for row in rows:
-        found, mark = _read_one(row, settings)
-        marks.append(mark)
-        if found is not None:
-            readings.append((row, found))
+    read = [(row, *_read_one(row, settings)) for row in rows]
+    told = {row.id: messages.lookups(found) for row, found, _ in read if isinstance(found, Message)}
     reported = {
-        row.id: webhook_readings.lookups(found, settings) for row, found in readings if isinstance(found, Reading)
+        row.id: webhook_readings.lookups(found, settings) for row, found, _ in read if isinstance(found, Reading)
     }
-    told = [name for _, found in readings if isinstance(found, Message) for name in messages.lookups(found)]
-    identities = Identities.load(connection, told, [name for of_one in reported.values() for name in of_one])
-    batch = Batch(identities, webhook_readings.with_ids(connection, identities, list(reported.values()), settings))
-    for row, found in readings:
-        if isinstance(found, Reading):
-            webhook_readings.place(batch, row, found, reported[row.id], settings)
-        else:
-            messages.place(batch, row, found, settings.people.opt_out)
+    wanted = {row.id: reported[row.id] for row, found, mark in read if row.id in reported and _is_wanted(found, mark)}
+    identities = Identities.load(connection, _all(told), _all(wanted))
+    gone = kept_out.among(connection, {*_all(told), *_all(reported)})
+    batch = Batch(identities, webhook_readings.with_ids(connection, identities, list(wanted.values()), settings))
+    marks = []
+    for row, found, mark in read:
+        names = told.get(row.id) or reported.get(row.id) or []
+        if gone and erased.is_about(names, gone, lambda each: identities.owner(each) is not None):
+            mark = inbox.Mark(row.id, "ignored", erased.ERASED, mark.kind)  # noqa: PLW2901
+        elif isinstance(found, Message):
+            messages.place(batch, row, messages.without(found, gone), settings.people.opt_out)
+        elif row.id in wanted and isinstance(found, Reading):
+            names = [each for each in names if each not in gone]
+            webhook_readings.place(batch, row, webhook_readings.without(found, gone), names, settings)
+        marks.append(mark)
     batch.write(connection, settings, now)
     inbox.mark(connection, marks)
+    erasure.empty(connection, [mark.id for mark in marks if mark.reason == erased.ERASED])
     return Counter((row.source, mark.state, mark.reason) for row, mark in zip(rows, marks, strict=True))
 
 
+def _all(lookups: Mapping[int, Sequence[Identifier]]) -> list[Identifier]:
+    return [name for of_one in lookups.values() for name in of_one]
+
+
+def _is_wanted(found: Reading | Message | None, mark: inbox.Mark) -> bool:
+    """Of a kind that is ignored, only what somebody says of their consent."""
+    if mark.state != "ignored":
+        return True
+    return isinstance(found, Reading) and found.word is not None and normalize.says_consent(found.kind)
+
+
 def _read_one(row: InboxRow, settings: Settings) -> tuple[Reading | Message | None, inbox.Mark]:
-    """What the row says, None when nothing is to be made of it, and what becomes of the row."""
+    """What the row says, None when it can't be read, and what becomes of the row."""
     if row.source == inbox.INTAKE:
         message = tracking_message.read(row.source_id, row.body, row.received_at)
         if isinstance(message, Message):
@@ -198,7 +212,5 @@ def _read_one(row: InboxRow, settings: Settings) -> tuple[Reading | Message | No
     found = normalize.read(row.source_id, row.body, row.received_at, settings.webhooks.names)
     if not isinstance(found, Reading):
         return None, inbox.Mark(row.id, "unread", found.reason, found.kind)
-    if not naming.ignored(found.kind, settings.webhooks.ignore):
-        return found, inbox.Mark(row.id, "read", None, found.kind)
-    says_consent = found.word is not None and normalize.says_consent(found.kind)
-    return found if says_consent else None, inbox.Mark(row.id, "ignored", None, found.kind)
+    is_ignored = naming.ignored(found.kind, settings.webhooks.ignore)
+    return found, inbox.Mark(row.id, "ignored" if is_ignored else "read", None, found.kind)

@@ -2,40 +2,51 @@
 
 A row of users can't be taken when an identifier in it is another known user's. Such a row changes nothing and its
 reason is `email_taken` or `anonymous_id_taken`. A row of events is taken all the same: the event is that of the
-strongest identifier, and the conflict is noted.
+strongest identifier, and the conflict is noted. Neither is taken when it is about somebody who was erased.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 from sqlalchemy.engine import Connection
 
-from connector.core import merge, same, ulid
-from connector.inbound import identities
+from connector.core import erased, merge, same, ulid
+from connector.inbound import batch, identities
 from connector.inbound.identities import Draft, Identities, Said
-from connector.records import Event, EventRow, UserRow
-from connector.store import database
+from connector.records import Event, EventRow, Identifier, UserRow, Word
+from connector.store import database, kept_out
 from connector.store import events as event_store
 
-Result = Literal["created", "updated", "unchanged", "email_taken", "anonymous_id_taken"]
-EventResult = Literal["stored", "duplicate"]
+Result = Literal["created", "updated", "unchanged", "email_taken", "anonymous_id_taken", "erased"]
+EventResult = Literal["stored", "duplicate", "erased"]
 
 IMPORT = "import"
+_BEFORE = timedelta(microseconds=1)
 TAKEN = {
     "email_taken": "another user has this email already",
     "anonymous_id_taken": "another user has this anonymous_id already",
 }
 
 
-def upsert(connection: Connection, rows: Sequence[UserRow], now: datetime) -> list[Result]:
-    """Takes the rows in order, in the caller's transaction; one result for each."""
+def upsert(connection: Connection, rows: Sequence[UserRow], now: datetime, opt_out: str = "") -> list[Result]:
+    """Takes the rows in order, in the caller's transaction; one result for each. `opt_out` is the path of the attribute
+    that says whether they have unsubscribed."""
     database.lock_identities(connection)
-    who, known = _load(connection, rows)
-    results = [_take(known, said, row, now) for said, row in zip(who, rows, strict=True)]
+    who, known, gone = _load(connection, rows)
+    words: defaultdict[str, list[Word]] = defaultdict(list)
+    results: list[Result] = []
+    for said, row in zip(who, rows, strict=True):
+        if gone and _is_about(said, gone, known):
+            results.append("erased")
+            continue
+        theirs = erased.without(row, gone)
+        results.append(_take(known, said if theirs is row else _said(theirs), theirs, now, words, opt_out))
     known.write(connection, None, now)
+    batch.learn(connection, known, words, now)
     return results
 
 
@@ -45,7 +56,7 @@ def events(connection: Connection, rows: Sequence[EventRow], now: datetime, *, s
     Without `send` they are history. Two rows with one id are one event; one that is there already stays as it is.
     """
     database.lock_identities(connection)
-    who, known = _load(connection, rows)
+    who, known, gone = _load(connection, rows)
     there = event_store.present(connection, IMPORT, [row.source_id for row in rows])
     results: list[EventResult] = []
     placed: list[tuple[EventRow, str]] = []
@@ -53,8 +64,12 @@ def events(connection: Connection, rows: Sequence[EventRow], now: datetime, *, s
         if row.source_id in there:
             results.append("duplicate")
             continue
+        if gone and _is_about(said, gone, known):
+            results.append("erased")
+            continue
         there.add(row.source_id)
-        draft = known.settle(said, known.find(said), now)
+        theirs = said if not gone else _said(erased.without(row, gone))
+        draft = known.settle(theirs, known.find(theirs), now)
         placed.append((row, draft.id))
         results.append("stored")
     known.write(connection, None, now)
@@ -62,12 +77,26 @@ def events(connection: Connection, rows: Sequence[EventRow], now: datetime, *, s
     return results
 
 
-def _load(connection: Connection, rows: Sequence[UserRow] | Sequence[EventRow]) -> tuple[list[Said], Identities]:
-    who = [identities.said(row.external_id, row.email, row.anonymous_id) for row in rows]
-    return who, Identities.load(connection, [name for said in who for name in said.names])
+def _load(
+    connection: Connection, rows: Sequence[UserRow] | Sequence[EventRow]
+) -> tuple[list[Said], Identities, frozenset[Identifier]]:
+    """Who is said, who is known, and which of the identifiers were an erased person's."""
+    who = [_said(row) for row in rows]
+    names = [name for said in who for name in said.names]
+    return who, Identities.load(connection, names), kept_out.among(connection, names)
 
 
-def _take(known: Identities, said: Said, row: UserRow, now: datetime) -> Result:
+def _said(row: UserRow | EventRow) -> Said:
+    return identities.said(row.external_id, row.email, row.anonymous_id)
+
+
+def _is_about(said: Said, gone: frozenset[Identifier], known: Identities) -> bool:
+    return erased.is_about(said.names, gone, lambda each: known.owner(each) is not None)
+
+
+def _take(
+    known: Identities, said: Said, row: UserRow, now: datetime, words: defaultdict[str, list[Word]], opt_out: str
+) -> Result:
     found = known.find(said)
     if found.taken:
         return "anonymous_id_taken" if found.taken[0].kind == "anonymous_id" else "email_taken"
@@ -75,11 +104,24 @@ def _take(known: Identities, said: Said, row: UserRow, now: datetime) -> Result:
     if draft is None or found.same or not _says_nothing_new(known, said, row, draft):
         result: Result = "created" if draft is None else "updated"
         draft = known.settle(said, found, now)
-        draft.attributes = merge.attributes(draft.attributes, row.attributes)
+        before, draft.attributes = draft.attributes, merge.attributes(draft.attributes, row.attributes)
+        if opt_out:
+            words[draft.id] += _words(merge.at(before, opt_out), merge.at(draft.attributes, opt_out), now)
         draft.created_at = row.created_at or draft.created_at
         draft.changed = True
         return result
     return "unchanged"
+
+
+def _words(before: Any, after: Any, now: datetime) -> list[Word]:
+    """What a row says of an opt-out. Only one that stands here can be taken back by it: a file that says `false` of
+    everybody takes back nothing that Customer.io has told."""
+    if after is True and before is not True:
+        return [Word(now, opted_out=True, by="own")]
+    if before is True and after is False:
+        # It may stand here by plain SQL, and be news.
+        return [Word(now - _BEFORE, opted_out=True, by="own"), Word(now, opted_out=False, by="own")]
+    return []
 
 
 def _says_nothing_new(known: Identities, said: Said, row: UserRow, draft: Draft) -> bool:

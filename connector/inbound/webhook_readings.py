@@ -6,6 +6,7 @@ Whom nobody knows becomes a user whom only Customer.io has told us of. A webhook
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy.engine import Connection
@@ -26,6 +27,13 @@ def lookups(reading: Reading, settings: Settings) -> list[Identifier]:
         if each.kind == "customer_id" and "external_id" in settings.people.customer_id:
             found.append(Identifier("external_id", each.value))
     return found
+
+
+def without(reading: Reading, kept_out: frozenset[Identifier]) -> Reading:
+    """The reading without what named people who were erased."""
+    if kept_out.isdisjoint(reading.identifiers):
+        return reading
+    return replace(reading, identifiers=tuple(each for each in reading.identifiers if each not in kept_out))
 
 
 def with_ids(
@@ -54,8 +62,9 @@ def place(batch: Batch, row: InboxRow, reading: Reading, wanted: Sequence[Identi
         context = {**context, "flags": [*context.get("flags", []), "identity_conflict"]}
     if user_id is not None:
         for each in reading.identifiers:
-            if each.kind == "cio_id" and not is_doubtful:
+            if each.kind == "cio_id" and not is_doubtful and identities.owner(each) is None:
                 identities.name(each, user_id)
+                batch.reachable.append(user_id)
         if word is not None:
             batch.words[user_id].append(word)
     if naming.ignored(reading.kind, settings.webhooks.ignore):

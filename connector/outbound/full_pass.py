@@ -1,8 +1,8 @@
 """The full pass: one SQL query finds who differs from the mirror; what it finds becomes pending.
 
-Changed people become pending as they are found. Creates of users who were in the store before, and deletes of people who
-left, are counted by the guard: when they are more than the settings allow, none of the kind goes and all are held until
-someone approves the hash. So is everything that can't be undone while something is odd (`core/guard`).
+Changed people become pending as they are found. Creates of users who were in the store before, and deletes of people
+who left, are counted by the guard: when they are more than the settings allow, none of the kind goes and all are held
+until someone approves the hash. So is everything that can't be undone while something is odd (`core/guard`).
 
 The query streams in a read transaction and everything is written in small transactions beside it, so a pass over
 a million users never keeps a webhook waiting. A user who became pending in vain costs one look.
@@ -13,8 +13,8 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -22,15 +22,13 @@ from sqlalchemy.engine import Connection
 
 from connector import errors, log
 from connector.core import decide, guard
+from connector.outbound import limits
 from connector.outbound.preparation import with_rivals
-from connector.records import Seen
 from connector.settings import Settings
 from connector.store import facts, held, mirror, pending, runs, users
 from connector.store.database import Database
 
 CHUNK = 1000
-
-_DAY = timedelta(hours=24)
 
 _log = log.get("pass")
 
@@ -113,8 +111,7 @@ def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
             turn.now()
             db.write(_note, changed, left, now)
             found.changed += len(changed)
-    seen = Seen(db.read(users.count), settings.people.customer_id)
-    suspicion = guard.suspicion(db.read(facts.seen), seen)
+    seen, suspicion = limits.look(db, settings)
     _let_in(db, settings, _creates(db, settings, missing, turn, found), suspicion, turn, found)
     _let_out(db, settings, outside, suspicion, turn, found)
     _rename(db, settings, suspicion, turn, found)
@@ -131,9 +128,7 @@ def _let_in(
     db: Database, settings: Settings, creates: list[str], suspicion: str | None, turn: _Pass, found: Found
 ) -> None:
     now = turn.now()
-    released = db.read(_let_go_since, now - _DAY)
-    limit = settings.guard.max_creates
-    verdict = guard.creates(waiting=len(creates), released=released, limit=limit, suspicion=suspicion)
+    verdict = limits.creates(db, settings, len(creates), suspicion, now)
     if verdict.held:
         found.holds.append(_hold(db, settings, held.CREATE, creates, verdict, now))
         return
@@ -155,16 +150,7 @@ def _let_out(
     now = turn.now()
     on_their_way = db.read(pending.leaving)
     waiting = [(user_id, left_at) for user_id, left_at in outside if user_id not in on_their_way]
-    deleted = db.read(mirror.deleted_since, now - _DAY)
-    verdict = guard.deletes(
-        outside=len(waiting),
-        released=deleted + len(on_their_way),
-        people=db.read(mirror.count) + deleted,
-        share=settings.guard.max_delete_share,
-        limit=settings.guard.max_deletes,
-        whitelisted=len(settings.people.segments),
-        suspicion=suspicion,
-    )
+    verdict = limits.deletes(db, settings, len(waiting), len(on_their_way), suspicion, now)
     if verdict.held:
         found.holds.append(_hold(db, settings, held.DELETE, [user_id for user_id, _ in waiting], verdict, now))
         return
@@ -196,7 +182,8 @@ def _rename(db: Database, settings: Settings, suspicion: str | None, turn: _Pass
             settings_hash=settings.sent_hash(),
             now=now,
         )
-    found.holds.append(current)
+    db.write(held.recount, current.id, people)
+    found.holds.append(replace(current, count=people))
 
 
 def _creates(db: Database, settings: Settings, missing: list[str], turn: _Pass, found: Found) -> list[str]:
@@ -204,19 +191,13 @@ def _creates(db: Database, settings: Settings, missing: list[str], turn: _Pass, 
     creates: list[str] = []
     for chunk in _chunks(missing):
         now = turn.now()
-        for subject in with_rivals(db, db.read(users.subjects, chunk, settings, now), settings):
+        for subject in with_rivals(db, db.read(users.subjects, chunk, settings, now), settings, now):
             decision = decide.decide(subject, settings, now)
             if decision.verb == "create":
                 creates.append(subject.user.id)
             else:
                 found.skipped[decision.reason] += 1
     return creates
-
-
-def _let_go_since(connection: Connection, since: datetime) -> int:
-    """Creates that the guard itself let go: those that happened since then, and those that are on their way."""
-    # First those on their way: one who arrives between the two questions is counted twice, not never.
-    return pending.guarded(connection) + mirror.guarded_since(connection, since)
 
 
 def _hold(

@@ -5,20 +5,20 @@ store/users.subjects -> core/decide -> core/encode -> what to send, and what to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from connector.core import decide, encode, mapping
+from connector.core import decide, encode, erased, mapping
 from connector.records import Claim, CustomerId, Decision, Subject
 from connector.settings import Settings
-from connector.store import facts, mirror, pending, users
+from connector.store import erasure, facts, kept_out, mirror, pending, users
 from connector.store.database import Database
 
 AWAITS_PASS = "awaits_pass"  # noqa: S105 - a reason word
 
 # Who may let what go; see `store/pending`.
-_LETS_GO = {"create": pending.CREATES, "delete": pending.DELETES}
+LETS_GO = {"create": pending.CREATES, "delete": pending.DELETES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,34 +41,63 @@ def prepare(db: Database, settings: Settings, claims: Sequence[Claim], now: date
     seen = db.read(facts.seen)
     renames = seen is None or list(seen.customer_id) == list(settings.people.customer_id)
     prepared = []
-    for subject in with_rivals(db, db.read(users.subjects, list(by_id), settings, now), settings):
+    for subject in with_rivals(db, db.read(users.subjects, list(by_id), settings, now), settings, now):
         claim = by_id[subject.user.id]
-        decision = decide.decide(subject, settings, now)
-        if decision.verb in _LETS_GO and claim.release not in _LETS_GO[decision.verb]:
-            # Who was there before enters and leaves through the pass, where the guard counts them.
-            decision = Decision("skip", AWAITS_PASS)
-        if decision.renamed is not None and not renames:
-            # Another `people.customer_id` renames everybody; that waits until somebody has approved it.
-            decision = Decision("skip", "customer_id_changed", decision.customer_id)
+        decision = judge(subject, settings, now, claim.release, renames=renames)
         parts = encode.parts(decision, settings.people.max_attributes_per_call)
         prepared.append(Prepared(claim, subject, decision, parts))
     return prepared
 
 
-def with_rivals(db: Database, subjects: Sequence[Subject], settings: Settings) -> list[Subject]:
-    """The same subjects, with `taken` set where another user has the customer id, in the mirror or earlier here."""
+def judge(subject: Subject, settings: Settings, now: datetime, release: str | None, *, renames: bool) -> Decision:
+    """The decision, where `release` says who has let a create or a delete go, and `renames` whether people may get
+    another id."""
+    decision = decide.decide(subject, settings, now)
+    if decision.verb in LETS_GO and release not in LETS_GO[decision.verb]:
+        # Who was there before enters and leaves through the pass, where the guard counts them.
+        return Decision("skip", AWAITS_PASS)
+    if decision.renamed is not None and not renames:
+        # Another `people.customer_id` renames everybody; that waits until somebody has approved it.
+        return Decision("skip", "customer_id_changed", decision.customer_id)
+    return decision
+
+
+def with_rivals(db: Database, subjects: Sequence[Subject], settings: Settings, now: datetime) -> list[Subject]:
+    """The same subjects, with `taken` set where another user has the customer id, in the mirror or earlier here,
+    `id_deleted_at` where another user's person had it until a moment ago, and `erased` where somebody had a name of
+    theirs who asked to be forgotten."""
     wanted: dict[str, str] = {}
     for subject in subjects:
         customer_id = mapping.customer_id(subject.user, settings)
         if isinstance(customer_id, CustomerId):
             wanted[subject.user.id] = customer_id.value
     owners = db.read(mirror.owners, set(wanted.values())) if wanted else {}
+    deleted = db.read(mirror.deleted, _entering(subjects, wanted), now - decide.AFTER_DELETE)
+    gone = _erased(db, subjects, wanted)
     judged = []
     for subject in subjects:
-        value = wanted.get(subject.user.id)
-        if value is not None:
-            taken = owners.setdefault(value, subject.user.id) != subject.user.id
-            judged.append(replace(subject, taken=taken))
-        else:
-            judged.append(subject)
+        user_id = subject.user.id
+        value = wanted.get(user_id)
+        taken = value is not None and owners.setdefault(value, user_id) != user_id
+        is_deleted = deleted.get(value) if value is not None else None
+        judged.append(replace(subject, taken=taken, id_deleted_at=is_deleted, erased=user_id in gone))
     return judged
+
+
+def _entering(subjects: Sequence[Subject], wanted: Mapping[str, str]) -> set[str]:
+    """The customer ids of those who are nobody at Customer.io."""
+    new = [each for each in subjects if each.mirror is None or each.mirror.deleted_at is not None]
+    return {wanted[each.user.id] for each in new if each.user.id in wanted}
+
+
+def _erased(db: Database, subjects: Sequence[Subject], wanted: Mapping[str, str]) -> set[str]:
+    """Users who are being erased, and those who are named by what was an erased person's: plain SQL can do that."""
+    new = {each.user.id: erased.names(each.user, wanted.get(each.user.id)) for each in subjects if _is_news(each)}
+    gone = db.read(kept_out.among, (name for names in new.values() for name in names))
+    return db.read(erasure.begun) | {user_id for user_id, names in new.items() if not gone.isdisjoint(names)}
+
+
+def _is_news(subject: Subject) -> bool:
+    """Whether Customer.io has not been told of them under these names; for all others it would only cost time."""
+    sent = subject.mirror
+    return sent is None or sent.deleted_at is not None or sent.attributes.get("email") != subject.user.email

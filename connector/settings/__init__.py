@@ -6,6 +6,7 @@ key that belongs to a later version is no field; `LATER` names it, so that the a
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
 import json
@@ -132,7 +133,7 @@ class Pick(_Table):
     def _from_name(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
 
-    @property
+    @functools.cached_property
     def sent_as(self) -> str:
         """The name under which Customer.io gets it."""
         if self.as_ is None and self.name == "id":

@@ -2,7 +2,7 @@
 
 new      not read yet
 read     became an event
-ignored  read, and of a kind that `webhooks.ignore` lists
+ignored  read, and of a kind that `webhooks.ignore` lists; or about somebody who was erased, and then empty
 unread   authentic, but can't be read (`reason` says why); kept until it can
 """
 

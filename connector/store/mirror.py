@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,8 +17,9 @@ from connector.store.schema import identifiers, mirror, pending, users
 CHUNK = 1000
 
 
-def record(connection: Connection, people: Sequence[Mirror]) -> None:
-    """Writes what was sent; the customer id of a new person also becomes an identifier of the user."""
+def record(connection: Connection, people: Sequence[Mirror], renamed: Collection[str] = ()) -> None:
+    """Writes what was sent; the customer id of a new person, or of a `renamed` user's, also becomes an identifier of
+    the user."""
     if not people:
         return
     statement = database.insert(connection, mirror)
@@ -29,7 +30,8 @@ def record(connection: Connection, people: Sequence[Mirror]) -> None:
         ),
         [_values(person) for person in people],
     )
-    named = [person for person in people if person.id_kind == "id" and person.created_at == person.synced_at]
+    new = [person for person in people if person.created_at == person.synced_at or person.user_id in renamed]
+    named = [person for person in new if person.id_kind == "id" and person.deleted_at is None]
     if named:
         naming = database.insert(connection, identifiers)
         # A webhook may have been read before this: the customer id then names a user whom only it told us of.
@@ -95,6 +97,18 @@ def leave(connection: Connection, user_ids: Sequence[str], now: datetime) -> Non
     connection.execute(sa.update(mirror).where(*chosen).values(left_at=now))
 
 
+def look_again(connection: Connection, after: str, limit: int) -> str | None:
+    """The next pass looks at these people, whatever they were compared with: so many after that user, in the order of
+    the ids. The last of them; None when there were none."""
+    some = sa.select(mirror.c.user_id).where(mirror.c.user_id > after).order_by(mirror.c.user_id).limit(limit)
+    user_ids: Sequence[str] = connection.execute(some).scalars().all()
+    if not user_ids:
+        return None
+    theirs = mirror.c.user_id > after, mirror.c.user_id <= user_ids[-1]
+    connection.execute(sa.update(mirror).where(*theirs).values(mapping_hash=""))
+    return user_ids[-1]
+
+
 def owners(connection: Connection, customer_ids: Iterable[str]) -> dict[str, str]:
     """Which user's live mirror has each of these customer ids; those that nobody has are absent."""
     wanted = list(customer_ids)
@@ -104,6 +118,58 @@ def owners(connection: Connection, customer_ids: Iterable[str]) -> dict[str, str
         rows = connection.execute(sa.select(mirror.c.customer_id, mirror.c.user_id).where(chosen))
         found.update((customer_id, user_id) for customer_id, user_id in rows)
     return found
+
+
+def deleted(connection: Connection, customer_ids: Iterable[str], since: datetime) -> dict[str, datetime]:
+    """When, after that moment, the last person with each of these customer ids was deleted; absent are the others."""
+    wanted = list(customer_ids)
+    found: dict[str, datetime] = {}
+    for start in range(0, len(wanted), CHUNK):
+        chosen = sa.and_(mirror.c.customer_id.in_(wanted[start : start + CHUNK]), mirror.c.deleted_at > since)
+        rows = connection.execute(
+            sa.select(mirror.c.customer_id, mirror.c.deleted_at).where(chosen).order_by(mirror.c.deleted_at)
+        )
+        found.update((customer_id, deleted_at) for customer_id, deleted_at in rows)
+    return found
+
+
+class Standing(NamedTuple):
+    """Where users stand with a pass, as expressions over `users` and their `mirror`: they are people at Customer.io;
+    they are such people, but in no whitelisted segment, and people are deleted; they differ from when they were last
+    compared; they are users of our own in such a segment, but nobody there, and nobody has let their create go."""
+
+    whitelisted: sa.ColumnElement[bool]
+    is_person: sa.ColumnElement[bool]
+    outside: sa.ColumnElement[bool]
+    changed: sa.ColumnElement[bool]
+    missing: sa.ColumnElement[bool]
+
+
+def standing(settings: Settings, dialect: str, now: datetime) -> Standing:
+    """Under these settings, at this moment. Who was merged into another stands nowhere; that is the caller's to ask."""
+    bits = segments.bits(settings, dialect, now)
+    whitelisted = segments.whitelisted(settings, dialect, now)
+    is_person = sa.and_(mirror.c.user_id.is_not(None), mirror.c.deleted_at.is_(None))
+    changed = sa.or_(
+        mirror.c.version != users.c.version,
+        mirror.c.mapping_hash != settings.mapping_hash(),
+        mirror.c.segment_bits != bits,
+    )
+    outside = sa.not_(whitelisted) if settings.people.delete.enabled else sa.false()
+    released = sa.exists().where(pending.c.user_id == users.c.id, pending.c.release.is_not(None)).correlate(users)
+    missing = sa.and_(
+        sa.or_(mirror.c.user_id.is_(None), mirror.c.deleted_at.is_not(None)),
+        mirror.c.suppressed_at.is_(None),
+        users.c.known_by == "own",
+        whitelisted,
+        sa.not_(released),
+    )
+    if settings.people.require_email:
+        missing = sa.and_(missing, users.c.email.is_not(None))
+    if settings.people.customer_id in {("external_id",), ("email",)}:
+        column = users.c.external_id if settings.people.customer_id == ("external_id",) else users.c.email
+        missing = sa.and_(missing, column.is_not(None))
+    return Standing(whitelisted, is_person, sa.and_(is_person, outside), sa.and_(is_person, changed), missing)
 
 
 class Differing(NamedTuple):
@@ -118,47 +184,19 @@ class Differing(NamedTuple):
 
 
 def differing(connection: Connection, settings: Settings, now: datetime) -> Iterator[Differing]:
-    """Everyone whom a full pass has to look at, streamed.
-
-    People whose version, segment bits or mapping hash differ from when they were last compared; where people are
-    deleted, those who are in no whitelisted segment; and users of our own in such a segment who are nobody at
-    Customer.io and whose create nobody has let go.
-    """
-    dialect = connection.dialect.name
-    bits = segments.bits(settings, dialect, now)
-    whitelisted = segments.whitelisted(settings, dialect, now)
-    is_person = sa.and_(mirror.c.user_id.is_not(None), mirror.c.deleted_at.is_(None))
-    changed = sa.or_(
-        mirror.c.version != users.c.version,
-        mirror.c.mapping_hash != settings.mapping_hash(),
-        mirror.c.segment_bits != bits,
-    )
-    deleting = settings.people.delete.enabled
-    outside = sa.not_(whitelisted) if deleting else sa.false()
-    released = sa.exists().where(pending.c.user_id == users.c.id, pending.c.release.is_not(None))
-    missing = sa.and_(
-        sa.or_(mirror.c.user_id.is_(None), mirror.c.deleted_at.is_not(None)),
-        mirror.c.suppressed_at.is_(None),
-        users.c.known_by == "own",
-        whitelisted,
-        sa.not_(released),
-    )
-    if settings.people.require_email:
-        missing = sa.and_(missing, users.c.email.is_not(None))
-    if settings.people.customer_id in {("external_id",), ("email",)}:
-        column = users.c.external_id if settings.people.customer_id == ("external_id",) else users.c.email
-        missing = sa.and_(missing, column.is_not(None))
-    is_outside = sa.and_(is_person, outside)
+    """Everyone whom a full pass has to look at, streamed: people who have changed or, where people are deleted, are
+    outside, and who is missing there."""
+    their = standing(settings, connection.dialect.name, now)
     query = (
         sa.select(
             users.c.id,
-            is_person.label("is_person"),
-            is_outside.label("outside") if deleting else sa.false().label("outside"),
+            their.is_person.label("is_person"),
+            their.outside.label("outside"),
             mirror.c.left_at,
-            sa.func.coalesce(changed, sa.false()).label("changed"),
+            their.changed.label("changed"),
         )
         .select_from(users.outerjoin(mirror, mirror.c.user_id == users.c.id))
-        .where(users.c.merged_into.is_(None), sa.or_(missing, sa.and_(is_person, sa.or_(changed, outside))))
+        .where(users.c.merged_into.is_(None), sa.or_(their.missing, their.changed, their.outside))
     )
     for row in connection.execution_options(yield_per=CHUNK).execute(query):
         yield Differing(row[0], bool(row[1]), bool(row[2]), row[3], bool(row[4]))

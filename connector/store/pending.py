@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -21,6 +21,8 @@ from connector.records import Claim
 from connector.store import database
 from connector.store.schema import mirror, pending
 
+# Priorities. What is due at once doesn't wait for another try's time either.
+AT_ONCE = -1
 CHANGED = 0
 FULL_PASS = 1
 CHUNK = 1000
@@ -38,7 +40,8 @@ class Failure(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """`due` now, `waiting` for a later moment (a retry, or a lease of another worker), and the oldest's age."""
+    """`due` now, `waiting` for a later moment (a retry, or a lease of another worker; not who waits out the grace of
+    a delete that was let go), and the oldest's age."""
 
     due: int
     waiting: int
@@ -48,27 +51,33 @@ class Counts(NamedTuple):
 
 
 def mark(connection: Connection, user_ids: Iterable[str], now: datetime, priority: int) -> None:
-    """Makes users due. One who is in flight or waits for a retry keeps that due time, and is then looked at afresh."""
+    """Makes users due. One who is in flight, or waits for another try, keeps that due time, and is then looked at
+    afresh; with AT_ONCE nobody waits for another try."""
     # Everyone who locks several pending rows does so in this order; else two transactions wait for each other.
     rows = [_row(user_id, now, priority) for user_id in sorted(user_ids)]
     if rows:
         connection.execute(_marking(connection, priority), rows)
 
 
-def mark_mirrored(connection: Connection, user_ids: Sequence[str], now: datetime) -> None:
+def mark_mirrored(connection: Connection, user_ids: Sequence[str], now: datetime, priority: int = CHANGED) -> None:
     """Makes those of the users due who are people at Customer.io; the others are found by the full pass."""
     ordered = sorted(user_ids)
     for start in range(0, len(ordered), CHUNK):
         chosen = mirror.c.user_id.in_(ordered[start : start + CHUNK])
         found = connection.execute(sa.select(mirror.c.user_id).where(chosen)).scalars().all()
-        mark(connection, found, now, CHANGED)
+        mark(connection, found, now, priority)
 
 
 def release(connection: Connection, user_ids: Sequence[str], how: str, now: datetime) -> None:
-    """Lets the creates, or the deletes, of these users go."""
+    """Lets the creates, or the deletes, of these users go; what else failed of them doesn't keep them waiting."""
     statement = database.insert(connection, pending)
     statement = statement.on_conflict_do_update(
-        index_elements=[pending.c.user_id], set_={"release": statement.excluded.release, "changed": True}
+        index_elements=[pending.c.user_id],
+        set_={
+            "release": statement.excluded.release,
+            "changed": True,
+            "due_at": _sooner(statement, pending.c.lease.is_(None)),
+        },
     )
     rows = [_row(user_id, now, FULL_PASS, how) for user_id in sorted(user_ids)]
     if rows:
@@ -139,16 +148,21 @@ def finish(connection: Connection, lease: str, user_ids: Sequence[str], now: dat
 
 
 def postpone(connection: Connection, lease: str, failures: Sequence[Failure], now: datetime) -> None:
-    """Could not deliver these users: they stay, each with its due time and reason."""
+    """Could not deliver these users: they stay, each with its due time and reason. What has to go at once, and came
+    while they were in flight, is due now."""
     if not failures:
         return
+    came_in_flight = sa.and_(pending.c.changed, pending.c.priority <= AT_ONCE)
     statement = (
         sa.update(pending)
         .where(pending.c.lease == lease, pending.c.user_id == sa.bindparam("of_user"))
         .values(
             lease=None,
             changed=False,
-            due_at=sa.bindparam("at", type_=pending.c.due_at.type),
+            due_at=sa.case(
+                (came_in_flight, sa.bindparam("now", now, pending.c.due_at.type)),
+                else_=sa.bindparam("at", type_=pending.c.due_at.type),
+            ),
             reason=sa.bindparam("why"),
             attempts=pending.c.attempts + 1,
             failing_since=sa.func.coalesce(pending.c.failing_since, sa.bindparam("now", now, pending.c.due_at.type)),
@@ -175,10 +189,12 @@ def give_back(connection: Connection, lease: str, due_at: datetime) -> None:
 def counts(connection: Connection, now: datetime) -> Counts:
     """The size and age of the backlog."""
     due = pending.c.due_at <= now
+    untried = sa.and_(pending.c.attempts == 0, pending.c.lease.is_(None))
+    leaves = sa.and_(untried, sa.func.coalesce(pending.c.release, "").in_(sorted(DELETES)))
     row = connection.execute(
         sa.select(
             sa.func.count().filter(due),
-            sa.func.count().filter(sa.not_(due)),
+            sa.func.count().filter(sa.not_(due), sa.not_(leaves)),
             sa.func.count().filter(pending.c.attempts > 0),
             sa.func.count().filter(sa.and_(sa.not_(due), pending.c.lease.is_not(None))),
             sa.func.min(sa.func.coalesce(pending.c.failing_since, pending.c.due_at), type_=pending.c.due_at.type),
@@ -214,10 +230,21 @@ def _row(user_id: str, now: datetime, priority: int, release: str | None = None)
 
 def _marking(connection: Connection, priority: int) -> sa.Insert:
     statement = database.insert(connection, pending)
+    waits: sa.ColumnElement[bool] = pending.c.lease.is_(None)
+    if priority > AT_ONCE:
+        # Who waits without having failed waits for something that may be over now.
+        waits = sa.and_(waits, pending.c.attempts == 0)
     return statement.on_conflict_do_update(
         index_elements=[pending.c.user_id],
         set_={
             "changed": True,
+            "due_at": _sooner(statement, waits),
             "priority": sa.case((pending.c.priority > priority, priority), else_=pending.c.priority),
         },
     )
+
+
+def _sooner(statement: Any, waits: sa.ColumnElement[bool]) -> sa.ColumnElement[datetime]:
+    """The new due time where a row only waits and it is sooner; else the one it has."""
+    given = statement.excluded.due_at
+    return sa.case((sa.and_(waits, pending.c.due_at > given), given), else_=pending.c.due_at)

@@ -97,14 +97,14 @@ def of_user(connection: Connection, user_id: str) -> Story:
         .order_by(identifiers.c.kind, identifiers.c.value)
     )
     waiting = connection.execute(sa.select(pending).where(pending.c.user_id == user_id)).first()
-    listed = sa.exists().where(held_users.c.what == held.CREATE, held_users.c.user_id == user_id)
-    is_held: bool = connection.execute(sa.select(listed)).scalar_one()
+    listed = sa.select(held_users.c.what).where(held_users.c.user_id == user_id).limit(1)
+    what = connection.execute(listed).scalar_one_or_none()
     return Story(
         user=dict(user._mapping),
         identifiers=[Identifier(*each) for each in named],
         pending=dict(waiting._mapping) if waiting is not None else None,
-        is_held=is_held,
-        hold=next(iter(held.current(connection, held.CREATE)), None) if is_held else None,
+        is_held=what is not None,
+        hold=next(iter(held.current(connection, what)), None) if what is not None else None,
         conflicts=_conflicts(connection, user_id),
     )
 

@@ -54,6 +54,10 @@ _IDS_SQLITE = sa.text("SELECT value FROM json_each(:ids)").columns(id=sa.Text)
 _IDS_POSTGRES = sa.text("SELECT value FROM json_array_elements_text(:ids)").columns(id=sa.Text)
 
 
+def _ids(connection: Connection) -> sa.TextualSelect:
+    return _IDS_POSTGRES if connection.dialect.name == "postgresql" else _IDS_SQLITE
+
+
 def find(connection: Connection, wanted: Iterable[Identifier]) -> dict[Identifier, str]:
     """The user whom each identifier names; those that name nobody are absent."""
     if connection.dialect.name == "postgresql":
@@ -76,7 +80,7 @@ def find(connection: Connection, wanted: Iterable[Identifier]) -> dict[Identifie
 
 def named_by(connection: Connection, user_ids: Iterable[str], kinds: Iterable[str]) -> set[str]:
     """Those of the users who have an identifier of one of these kinds."""
-    ids = _IDS_POSTGRES if connection.dialect.name == "postgresql" else _IDS_SQLITE
+    ids = _ids(connection)
     # The kind is not asked for: SQLite would look through all identifiers of that kind.
     query = sa.select(identifiers.c.user_id, identifiers.c.kind).where(identifiers.c.user_id.in_(ids))
     wanted = set(kinds)
@@ -105,6 +109,7 @@ def subjects(connection: Connection, user_ids: Sequence[str], settings: Settings
         rows = connection.execute(
             sa.select(*_USER_COLUMNS, users.c.preferences, bits, *mirror.columns)
             .select_from(users.outerjoin(mirror, mirror.c.user_id == users.c.id))
+            # One by one, not as a document: the planner counts them, and so looks up the events of each by the index.
             .where(users.c.id.in_(chosen))
         )
         for row in rows:
@@ -120,8 +125,9 @@ def _cio_ids(connection: Connection, user_ids: Sequence[str]) -> dict[str, str]:
     found: dict[str, str | None] = {}
     rows = connection.execute(
         sa.select(identifiers.c.user_id, identifiers.c.kind, identifiers.c.value).where(
-            identifiers.c.user_id.in_(user_ids)
-        )
+            identifiers.c.user_id.in_(_ids(connection))
+        ),
+        {"ids": database.dumps(user_ids)},
     )
     for user_id, kind, value in rows:
         if kind == "cio_id":
@@ -169,7 +175,7 @@ def _change(dialect: str, columns: tuple[str, ...]) -> sa.TextClause:
 
 def learnt(connection: Connection, user_ids: Sequence[str]) -> dict[str, Learnt]:
     """What webhooks have taught about these users so far."""
-    ids = _IDS_POSTGRES if connection.dialect.name == "postgresql" else _IDS_SQLITE
+    ids = _ids(connection)
     rows = connection.execute(
         sa.select(users.c.id, *(users.c[name] for name in _LEARNT)).where(users.c.id.in_(ids)),
         {"ids": database.dumps(user_ids)},
@@ -213,7 +219,7 @@ def _remember(dialect: str) -> sa.TextClause:
 
 def touch(connection: Connection, user_ids: Sequence[str]) -> None:
     """Something changed that Customer.io may have to hear: these users differ from their mirrors now."""
-    ids = _IDS_POSTGRES if connection.dialect.name == "postgresql" else _IDS_SQLITE
+    ids = _ids(connection)
     connection.execute(
         sa.update(users).where(users.c.id.in_(ids)).values(version=users.c.version + 1),
         {"ids": database.dumps(user_ids)},

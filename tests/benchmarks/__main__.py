@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import imports, machine, memory, sandbox, segments, stores, webhooks
+from tests.benchmarks import imports, machine, memory, people, plans, sandbox, segments, stores, webhooks
 
 MEASUREMENTS = {
     "webhooks": webhooks.measure,
@@ -16,6 +16,8 @@ MEASUREMENTS = {
     "memory": memory.measure,
     "imports": imports.measure,
     "segments": segments.measure,
+    "people": people.measure,
+    "plans": plans.measure,
 }
 
 

@@ -108,11 +108,12 @@ def _pages() -> Iterator[range]:
 
 
 def _store(connection: Connection, numbers: range) -> None:
-    connection.execute(sa.insert(schema.users), [_user(number) for number in numbers])
+    connection.execute(sa.insert(schema.users), [user(number) for number in numbers])
     connection.execute(sa.insert(schema.mirror), [dataclasses.asdict(_person(number)) for number in numbers])
 
 
-def _user(number: int) -> dict[str, Any]:
+def user(number: int) -> dict[str, Any]:
+    """A row of the table, with 20 attributes."""
     attributes = {
         "plan": ("free", "pro", "team", "trial", "none")[number % 5],
         "seats": number % 97,

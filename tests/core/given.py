@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 
@@ -18,7 +18,8 @@ VIP, OTHER, NOWHERE = "10", "01", "00"
 
 
 def settings(*, api: str = "batch", **people: Any) -> Settings:
-    """Settings with the segments VIP (whitelisted) and Others; keywords are keys of `[people]`."""
+    """Settings with the segments VIP (whitelisted) and Others; keywords are keys of `[people]`. People are deleted
+    only where a test says so."""
     return Settings.model_validate(
         {
             "customerio": {"api": api},
@@ -38,6 +39,7 @@ def user(
     opted_out: bool = False,
     opt_changed_at: datetime | None = None,
     merged_into: str | None = None,
+    opted_by: Literal["own", "customerio"] = "customerio",
 ) -> User:
     return User(
         id="01HUSER",
@@ -50,6 +52,7 @@ def user(
         opt_changed_at=opt_changed_at,
         version=1,
         merged_into=merged_into,
+        opted_by=opted_by,
     )
 
 
@@ -60,6 +63,10 @@ def mirror(
     id_kind: CustomerIdKind = "id",
     sent_ts: int = 1_700_000_000,
     created_at: datetime = datetime(2025, 6, 1, tzinfo=UTC),
+    left_at: datetime | None = None,
+    deleted_at: datetime | None = None,
+    suppressed_at: datetime | None = None,
+    opt_sent_at: datetime | None = None,
 ) -> Mirror:
     return Mirror(
         user_id="01HUSER",
@@ -73,6 +80,10 @@ def mirror(
         created_at=created_at,
         synced_at=created_at,
         release=None,
+        left_at=left_at,
+        deleted_at=deleted_at,
+        suppressed_at=suppressed_at,
+        opt_sent_at=opt_sent_at,
     )
 
 

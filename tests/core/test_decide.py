@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.core import decide, mapping
-from connector.records import CustomerId, Decision, Mirror, Subject, User
+from connector.records import CustomerId, Decision, Mirror, Preference, Subject, User
 from connector.settings import Settings
 from tests.core.given import NOW, NOW_SECONDS, NOWHERE, OTHER, VIP, mirror, settings, user, values
 
 SENT: dict[str, Any] = {"email": "ann@example.com", "hull_segments": ["VIP"]}
+ANN = CustomerId("id", "42")
 CREATED = datetime(2025, 6, 1, tzinfo=UTC)
+DELETED = {"enabled": True, "blind": True}
+GRACE, SECOND = timedelta(hours=24), timedelta(seconds=1)
 BEFORE_CREATE, AFTER_CREATE = CREATED - timedelta(days=1), CREATED + timedelta(days=1)
 
 
@@ -56,7 +61,49 @@ def test_a_segment_that_is_not_whitelisted_counts_for_nothing() -> None:
 
 
 def test_who_left_every_segment_is_kept_as_they_are() -> None:
-    assert decided(user(email="new@example.com"), bits=OTHER, sent=mirror(SENT)) == Decision("skip", "left_kept")
+    assert decided(user(email="new@example.com"), bits=OTHER, sent=mirror(SENT)) == Decision("skip", "left_kept", ANN)
+
+
+def test_who_leaves_waits_out_the_grace_from_when_that_was_seen() -> None:
+    by = settings(delete=DELETED)
+    for left_at, until in ((None, NOW + GRACE), (NOW, NOW + GRACE), (NOW - GRACE + SECOND, NOW + SECOND)):
+        decision = decided(user(), bits=NOWHERE, sent=mirror(SENT, left_at=left_at), by=by)
+        assert decision == Decision("postpone", "leaving", ANN, until=until)
+
+
+def test_who_left_longer_ago_than_the_grace_is_deleted_under_the_id_that_was_sent() -> None:
+    by = settings(delete=DELETED | {"grace": "1h"})
+    sent = mirror(SENT, left_at=NOW - timedelta(hours=1))
+    for given_user in (user(), user(external_id="43"), user(external_id=None), user(known_by="customerio")):
+        for taken in TRUTHS:
+            decision = decided(given_user, bits=OTHER, sent=sent, taken=taken, by=by)
+            assert decision == Decision("delete", "left", ANN, timestamp=NOW_SECONDS)
+
+
+def test_who_was_deleted_is_nobody_to_customerio() -> None:
+    by, gone = settings(delete=DELETED), mirror(SENT, left_at=NOW - 2 * GRACE, deleted_at=NOW - GRACE)
+
+    assert decided(user(), bits=NOWHERE, sent=gone, by=by) == Decision("skip", "not_in_segment")
+    assert decided(user(email=None), sent=gone, by=by) == Decision("skip", "no_email")
+
+
+def test_who_comes_back_after_a_delete_is_created_with_everything_when_a_minute_has_gone_by() -> None:
+    gone = mirror({}, sent_ts=NOW_SECONDS + 7, deleted_at=NOW - timedelta(seconds=60))
+    decision = decided(user(), sent=gone)
+
+    assert decision == Decision("create", "entered", ANN, None, SENT, SENT, timestamp=NOW_SECONDS + 8)
+    moment = timedelta(milliseconds=1)
+    waiting = replace(gone, deleted_at=NOW - 60 * SECOND + moment)
+    assert decided(user(), sent=waiting) == Decision("postpone", "just_deleted", ANN, until=NOW + moment)
+
+
+def test_who_is_suppressed_or_erased_is_not_touched_whatever_else_holds() -> None:
+    for bits in (VIP, NOWHERE):
+        for sent in (mirror(SENT, suppressed_at=NOW), mirror({}, suppressed_at=NOW, deleted_at=NOW)):
+            assert decided(user(), bits=bits, sent=sent) == Decision("skip", "suppressed")
+        for known in (None, mirror(SENT)):
+            subject = Subject(user(), bits, known, erased=True)
+            assert decide.decide(subject, settings(), NOW) == Decision("skip", "erased")
 
 
 def test_who_is_known_only_from_webhooks_is_not_sent_back() -> None:
@@ -85,15 +132,67 @@ def test_who_entered_is_created_with_all_attributes() -> None:
     decision = decided(user(attributes={"plan": "pro", "age": 3}), by=settings(attributes=["plan"]))
 
     attributes = {**SENT, "plan": "pro"}
-    assert decision == Decision(
-        "create", "entered", CustomerId("id", "42"), attributes, attributes, timestamp=NOW_SECONDS
-    )
+    assert decision == Decision("create", "entered", ANN, None, attributes, attributes, timestamp=NOW_SECONDS)
 
 
 def test_who_has_another_customer_id_now_is_not_touched() -> None:
     decision = decided(user(external_id="43"), sent=mirror(SENT))
 
     assert decision == Decision("skip", "customer_id_changed", CustomerId("id", "42"))
+
+
+def renaming(given_user: User, sent: Mirror, *, by: Settings | None = None, taken: bool = False) -> Decision:
+    """The decision where the person's own id at Customer.io is known."""
+    return decide.decide(Subject(given_user, VIP, sent, taken, cio_id="d9c1"), by or settings(), NOW)
+
+
+def test_who_has_another_customer_id_now_gets_it_through_their_cio_id_where_that_is_known() -> None:
+    decision = renaming(user(external_id="43"), mirror(SENT))
+
+    assert decision == Decision(
+        "update",
+        "customer_id_changed",
+        CustomerId("cio_id", "d9c1"),
+        CustomerId("id", "43"),
+        {"id": "43"},
+        SENT,
+        timestamp=NOW_SECONDS,
+    )
+
+
+def test_another_customer_id_goes_together_with_what_else_changed_and_before_it() -> None:
+    opted_out = user(external_id="43", email="new@example.com", opted_out=True, opt_changed_at=BEFORE_CREATE)
+    decision = renaming(opted_out, mirror(SENT))
+
+    assert decision.reason == "customer_id_changed"
+    assert list(decision.changes.items()) == [("id", "43"), ("email", "new@example.com"), ("unsubscribed", True)]
+    assert "id" not in decision.attributes
+
+
+def test_nobody_gets_the_customer_id_of_another_person_or_one_that_cannot_be() -> None:
+    skipped = Decision("skip", "customer_id_changed", ANN)
+
+    assert renaming(user(external_id="43"), mirror(SENT), taken=True) == skipped
+    assert renaming(user(external_id=".."), mirror(SENT)) == skipped
+
+
+def test_a_changed_email_is_addressed_by_the_cio_id_where_that_is_known() -> None:
+    decision = renaming(user(email="new@example.com"), mirror(SENT))
+
+    assert (decision.verb, decision.reason, decision.renamed) == ("update", "changed", None)
+    assert decision.customer_id == CustomerId("cio_id", "d9c1")
+    assert decision.changes == {"email": "new@example.com"}
+    other_changes = renaming(user(attributes={"plan": "pro"}), mirror(SENT), by=settings(attributes=["plan"]))
+    assert other_changes.customer_id == ANN
+
+
+def test_who_is_known_by_email_gets_another_one_through_their_cio_id() -> None:
+    sent = mirror(SENT, customer_id="ann@example.com", id_kind="email")
+    decision = renaming(user(email="New@example.com"), sent, by=settings(customer_id="email"))
+
+    assert decision.customer_id == CustomerId("cio_id", "d9c1")
+    assert decision.renamed == CustomerId("email", "new@example.com")
+    assert decision.changes == {"email": "New@example.com"}
 
 
 def test_an_opt_out_from_before_the_create_that_it_missed_is_sent() -> None:
@@ -103,7 +202,8 @@ def test_an_opt_out_from_before_the_create_that_it_missed_is_sent() -> None:
     assert decision == Decision(
         "update",
         "opted_out",
-        CustomerId("id", "42"),
+        ANN,
+        None,
         {"unsubscribed": True},
         {**SENT, "unsubscribed": True},
         timestamp=NOW_SECONDS,
@@ -124,7 +224,8 @@ def test_who_changed_gets_what_differs_and_loses_what_went() -> None:
     assert decision == Decision(
         "update",
         "changed",
-        CustomerId("id", "42"),
+        ANN,
+        None,
         {"plan": "pro", "old": None},
         {**SENT, "plan": "pro"},
         timestamp=NOW_SECONDS,
@@ -136,91 +237,164 @@ def test_who_changed_gets_what_differs_and_loses_what_went() -> None:
 
 @dataclass(frozen=True)
 class Case:
-    inside: bool
-    mirrored: bool
+    """`place` is where the user stands: in a whitelisted segment, or in none, with people kept for ever ("kept"), and
+    where they are deleted, since an unknown time ("noticed"), or since less or more than the grace."""
+
+    merged: bool
+    erased: bool
+    place: Literal["in", "kept", "noticed", "leaving", "left"]
+    mirror: Literal["none", "live", "suppressed", "just deleted", "deleted"]
     from_webhooks: bool
     id_value: str | None
     taken: bool
+    has_cio_id: bool
     email: str | None
     email_required: bool
     missed_opt_out: bool
     stale: bool
 
     @property
+    def inside(self) -> bool:
+        return self.place == "in"
+
+    @property
+    def live(self) -> bool:
+        return self.mirror == "live"
+
+    @property
+    def enters(self) -> bool:
+        return self.inside and not self.live
+
+    @property
     def other_id(self) -> bool:
         return self.id_value not in ("42", None)
 
+    @property
+    def can_be_renamed(self) -> bool:
+        return self.id_value == "43" and not self.taken and self.has_cio_id
+
 
 TABLE: list[tuple[Callable[[Case], bool], tuple[str, str]]] = [
-    (lambda case: not case.inside and not case.mirrored, ("skip", "not_in_segment")),
-    (lambda case: not case.inside and case.mirrored, ("skip", "left_kept")),
-    (lambda case: not case.mirrored and case.from_webhooks, ("skip", "only_from_customerio")),
-    (lambda case: not case.mirrored and case.id_value is None, ("skip", "no_customer_id")),
-    (lambda case: not case.mirrored and case.id_value == "..", ("skip", "bad_customer_id")),
-    (lambda case: not case.mirrored and case.taken, ("skip", "customer_id_taken")),
-    (lambda case: not case.mirrored and case.email is None and case.email_required, ("skip", "no_email")),
-    (lambda case: not case.mirrored, ("create", "entered")),
-    (lambda case: case.other_id, ("skip", "customer_id_changed")),
-    (lambda case: case.missed_opt_out, ("update", "opted_out")),
-    (lambda case: not case.stale, ("skip", "unchanged")),
-    (lambda _case: True, ("update", "changed")),
+    (lambda case: case.merged, ("skip", "merged")),
+    (lambda case: case.mirror == "suppressed", ("skip", "suppressed")),
+    (lambda case: case.erased, ("skip", "erased")),
+    (lambda case: case.enters and case.from_webhooks, ("skip", "only_from_customerio")),
+    (lambda case: case.enters and case.id_value is None, ("skip", "no_customer_id")),
+    (lambda case: case.enters and case.id_value == "..", ("skip", "bad_customer_id")),
+    (lambda case: case.enters and case.taken, ("skip", "customer_id_taken")),
+    (lambda case: case.enters and case.email is None and case.email_required, ("skip", "no_email")),
+    (lambda case: case.enters and case.mirror == "just deleted", ("postpone", "just_deleted")),
+    (lambda case: case.enters, ("create", "entered")),
+    (lambda case: case.inside and case.other_id and case.can_be_renamed, ("update", "customer_id_changed")),
+    (lambda case: case.inside and case.other_id, ("skip", "customer_id_changed")),
+    (lambda case: case.inside and case.missed_opt_out, ("update", "opted_out")),
+    (lambda case: case.inside and not case.stale, ("skip", "unchanged")),
+    (lambda case: case.inside, ("update", "changed")),
+    (lambda case: not case.inside and not case.live, ("skip", "not_in_segment")),
+    (lambda case: case.place == "kept", ("skip", "left_kept")),
+    (lambda case: case.place in ("noticed", "leaving"), ("postpone", "leaving")),
+    (lambda case: not case.inside, ("delete", "left")),
 ]
 
 TRUTHS = (False, True)
 CASES = [
-    Case(*facts)
+    Case(*facts[:8], *facts[8], *facts[9:])
     for facts in itertools.product(
-        TRUTHS, TRUTHS, TRUTHS, ("42", None, "..", "43"), TRUTHS, (None, "ann@example.com"), TRUTHS, TRUTHS, TRUTHS
+        TRUTHS,
+        TRUTHS,
+        ("in", "kept", "noticed", "leaving", "left"),
+        ("none", "live", "suppressed", "just deleted", "deleted"),
+        TRUTHS,
+        ("42", None, "..", "43"),
+        TRUTHS,
+        TRUTHS,
+        ((None, True), (None, False), ("ann@example.com", True)),
+        TRUTHS,
+        TRUTHS,
     )
 ]
+
+KEPT = {required: settings(require_email=required) for required in TRUTHS}
+DELETING = {required: settings(require_email=required, delete=DELETED) for required in TRUTHS}
+LEFT_AT = {"leaving": NOW - GRACE + SECOND, "left": NOW - GRACE}
+DELETED_AT = {"just deleted": NOW - 59 * SECOND, "deleted": NOW - 60 * SECOND}
 
 
 def decided_for(case: Case) -> Decision:
     email = {"email": case.email} if case.email else {}
-    sent = {**email, "hull_segments": ["Old"] if case.stale else ["VIP"]}
+    sent = mirror(
+        {**email, "hull_segments": ["Old"] if case.stale else ["VIP"]},
+        left_at=LEFT_AT.get(case.place),
+        deleted_at=DELETED_AT.get(case.mirror),
+        suppressed_at=NOW if case.mirror == "suppressed" else None,
+    )
     given_user = user(
         external_id=case.id_value,
         email=case.email,
         known_by="customerio" if case.from_webhooks else "own",
         opted_out=case.missed_opt_out,
         opt_changed_at=BEFORE_CREATE if case.missed_opt_out else None,
+        merged_into="another" if case.merged else None,
     )
-    return decided(
+    subject = Subject(
         given_user,
-        bits=VIP if case.inside else OTHER,
-        sent=mirror(sent) if case.mirrored else None,
+        VIP if case.inside else OTHER,
+        None if case.mirror == "none" else sent,
         taken=case.taken,
-        by=settings(require_email=case.email_required),
+        cio_id="d9c1" if case.has_cio_id else None,
+        erased=case.erased,
     )
+    by = KEPT if case.place in ("in", "kept") else DELETING
+    return decide.decide(subject, by[case.email_required], NOW)
+
+
+def matching(case: Case) -> tuple[bool, ...]:
+    return tuple(bool(holds(case)) for holds, _ in TABLE)
+
+
+@functools.cache
+def decisions() -> dict[tuple[bool, ...], set[tuple[str, str]]]:
+    """What was decided in every combination, by which rows of the table match it."""
+    found = defaultdict(set)
+    for case in CASES:
+        found[matching(case)].add(verdict(decided_for(case)))
+    return found
 
 
 def test_in_every_combination_the_first_row_that_matches_wins() -> None:
     winners = set()
-    for case in CASES:
-        row = next(number for number, (holds, _) in enumerate(TABLE) if holds(case))
-        assert verdict(decided_for(case)) == TABLE[row][1], case
-        winners.add(row)
+    for rows, verdicts in decisions().items():
+        first = rows.index(True)
+        assert verdicts == {TABLE[first][1]}, rows
+        winners.add(first)
 
     assert winners == set(range(len(TABLE)))
 
 
+# Every pair that any combination matches, the neighbours among them.
+MATCHES = set(map(matching, CASES))
+PAIRS = [
+    (first, second)
+    for first, second in itertools.combinations(range(len(TABLE)), 2)
+    if any(rows[first] and rows[second] for rows in MATCHES)
+]
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
-    [
-        pytest.param(first, second, id=f"{TABLE[first][1][1]} before {TABLE[second][1][1]}")
-        for first, second in itertools.combinations(range(len(TABLE)), 2)
-        if any(TABLE[first][0](case) and TABLE[second][0](case) for case in CASES)
-    ],
+    [pytest.param(*pair, id=" before ".join(" ".join(TABLE[row][1]) for row in pair)) for pair in PAIRS],
 )
 def test_of_two_rows_that_match_the_upper_one_wins(first: int, second: int) -> None:
-    both = [
-        case
-        for case in CASES
-        if TABLE[first][0](case) and TABLE[second][0](case) and not any(holds(case) for holds, _ in TABLE[:first])
-    ]
+    both = [verdicts for rows, verdicts in decisions().items() if rows.index(True) == first and rows[second]]
 
     assert both
-    assert {verdict(decided_for(case)) for case in both} == {TABLE[first][1]}
+    assert set().union(*both) == {TABLE[first][1]}
+
+
+def test_the_same_people_are_kept_and_left_alone_wherever_nobody_is_deleted() -> None:
+    for left_at in (None, NOW - GRACE):
+        sent = mirror(SENT, left_at=left_at)
+        assert verdict(decided(user(), bits=OTHER, sent=sent)) == ("skip", "left_kept")
 
 
 def test_who_is_outside_without_a_mirror_and_known_from_webhooks_only_is_not_in_a_segment() -> None:
@@ -365,6 +539,73 @@ def test_a_missed_opt_out_goes_with_whatever_else_changed() -> None:
 
     assert decision.reason == "opted_out"
     assert decision.changes == {"email": "new@example.com", "unsubscribed": True}
+
+
+OWN = settings(opt_out="no_mail", attributes=["no_mail"])
+
+
+def test_an_opt_out_of_our_own_is_sent_at_once_and_once() -> None:
+    says = user(attributes={"no_mail": True}, opted_out=True, opt_changed_at=AFTER_CREATE, opted_by="own")
+    decision = decided(says, sent=mirror(SENT), by=OWN)
+
+    assert verdict(decision) == ("update", "changed")
+    assert decision.changes == {"unsubscribed": True, "no_mail": True}
+    sent = mirror(decision.attributes, opt_sent_at=AFTER_CREATE)
+    assert verdict(decided(says, sent=sent, by=OWN)) == ("skip", "unchanged")
+
+
+def test_an_attribute_that_says_so_is_enough_however_it_came_here() -> None:
+    for word in ({}, {"opted_out": False, "opt_changed_at": AFTER_CREATE}):
+        says = user(attributes={"no_mail": True}, **word)
+        assert decided(says, by=OWN).changes["unsubscribed"] is True
+        assert decided(says, sent=mirror(SENT), by=OWN).changes["unsubscribed"] is True
+
+
+def test_an_attribute_that_says_so_no_more_takes_nothing_back_by_itself() -> None:
+    sent = mirror({**SENT, "unsubscribed": True, "no_mail": True})
+    for value in ({}, {"no_mail": False}):
+        decision = decided(user(attributes=value), sent=sent, by=OWN)
+        assert "unsubscribed" not in decision.changes
+        assert decision.attributes["unsubscribed"] is True
+
+
+def test_our_own_word_that_takes_an_opt_out_back_is_sent_as_false_and_once() -> None:
+    back = user(opted_out=False, opt_changed_at=AFTER_CREATE, opted_by="own")
+    for sent in (SENT, {**SENT, "unsubscribed": True}):
+        for opt_sent_at in (None, CREATED):
+            decision = decided(back, sent=mirror(sent, opt_sent_at=opt_sent_at), by=OWN)
+            assert decision.changes == {"unsubscribed": False}
+    told = mirror({**SENT, "unsubscribed": False}, opt_sent_at=AFTER_CREATE)
+    assert verdict(decided(back, sent=told, by=OWN)) == ("skip", "unchanged")
+
+
+def test_what_was_told_before_is_told_again_when_something_else_was_said_since() -> None:
+    again = user(opted_out=True, opt_changed_at=AFTER_CREATE, opted_by="own")
+    sent = mirror({**SENT, "unsubscribed": True}, opt_sent_at=CREATED)
+
+    assert decided(again, sent=sent, by=OWN).changes == {"unsubscribed": True}
+
+
+def test_after_an_opt_in_of_ours_an_opt_out_that_customerio_tells_stays_theirs() -> None:
+    sent = mirror({**SENT, "unsubscribed": False}, opt_sent_at=CREATED)
+    out = user(opted_out=True, opt_changed_at=AFTER_CREATE)
+
+    assert verdict(decided(out, sent=sent, by=OWN)) == ("skip", "unchanged")
+    changed = decided(replace(out, email="new@example.com"), sent=sent, by=OWN)
+    assert changed.changes == {"email": "new@example.com"}
+
+
+def test_who_comes_back_is_created_with_the_opt_out_and_the_preferences_that_we_know() -> None:
+    known = {"topics": {"topic_1": Preference(False, 1)}}
+    out = user(opted_out=True, opt_changed_at=CREATED)
+    subject = Subject(out, VIP, mirror({}, deleted_at=CREATED), preferences=known)
+    decision = decide.decide(subject, settings(), NOW)
+
+    topics = {"cio_subscription_preferences": {"topics": {"topic_1": False}}}
+    assert decision.changes == {**SENT, "unsubscribed": True, **topics}
+    assert decision.attributes == {**SENT, "unsubscribed": True}
+    stays = decide.decide(replace(subject, mirror=mirror(decision.attributes)), settings(), NOW)
+    assert verdict(stays) == ("skip", "unchanged")
 
 
 PICKS = ["a", "b", "c_at"]

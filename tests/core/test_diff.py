@@ -14,6 +14,7 @@ from connector.core import diff
 from tests.core.given import text, values
 
 SEGMENTS = "hull_segments"
+MOST = 300
 
 documents = st.dictionaries(text, values, max_size=6)
 
@@ -51,7 +52,7 @@ documents = st.dictionaries(text, values, max_size=6)
     ],
 )
 def test_only_what_differs_is_sent(sent: dict[str, Any], wanted: dict[str, Any], changes: dict[str, Any]) -> None:
-    found = diff.changes(sent, wanted, SEGMENTS)
+    found = diff.changes(sent, wanted, SEGMENTS, MOST)
 
     assert found == changes
     assert [type(value) for value in found.values()] == [type(value) for value in changes.values()]
@@ -61,14 +62,24 @@ def test_only_what_differs_is_sent(sent: dict[str, Any], wanted: dict[str, Any],
     "sent", ["VIP", 7, None, True, {"a": 1}, [1, "VIP"], [None, True], [{"b": 1}, {"a": 1}], [["VIP"]]]
 )
 def test_segments_replace_whatever_was_sent_under_their_name_before(sent: object) -> None:
-    assert diff.changes({SEGMENTS: sent}, {SEGMENTS: ["VIP"]}, SEGMENTS) == {SEGMENTS: ["VIP"]}
+    assert diff.changes({SEGMENTS: sent}, {SEGMENTS: ["VIP"]}, SEGMENTS, MOST) == {SEGMENTS: ["VIP"]}
 
 
 def test_changes_come_in_the_order_of_what_is_wanted_then_what_is_emptied() -> None:
     sent = {"old": 1, "kept": 2, "older": 3, "plan": "free"}
     wanted = {"z": 1, "plan": "pro", "kept": 2, "a": 1}
 
-    assert list(diff.changes(sent, wanted, SEGMENTS)) == ["z", "plan", "a", "old", "older"]
+    assert list(diff.changes(sent, wanted, SEGMENTS, MOST)) == ["z", "plan", "a", "old", "older"]
+
+
+def test_where_they_would_not_fit_together_what_goes_makes_room_before_what_is_new() -> None:
+    sent = {"old": 1, "kept": 2, "older": 3, "plan": "free"}
+    wanted = {"z": 1, "plan": "pro", "kept": 2, "a": 1}
+
+    for most in (5, 4, 3):
+        assert list(diff.changes(sent, wanted, SEGMENTS, most)) == ["plan", "old", "older", "z", "a"]
+    for most in (6, 7):
+        assert list(diff.changes(sent, wanted, SEGMENTS, most)) == ["z", "plan", "a", "old", "older"]
 
 
 def same(one: Any, other: Any) -> bool:
@@ -80,9 +91,11 @@ def same(one: Any, other: Any) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
-@given(documents, documents)
-def test_the_changes_make_what_was_sent_into_what_is_wanted(sent: dict[str, Any], wanted: dict[str, Any]) -> None:
-    changes = diff.changes(sent, wanted, SEGMENTS)
+@given(documents, documents, st.integers(1, 12))
+def test_the_changes_make_what_was_sent_into_what_is_wanted(
+    sent: dict[str, Any], wanted: dict[str, Any], most: int
+) -> None:
+    changes = diff.changes(sent, wanted, SEGMENTS, most)
     after = {**sent, **changes}
     emptied = [name for name in after if name not in wanted]
 
@@ -92,14 +105,14 @@ def test_the_changes_make_what_was_sent_into_what_is_wanted(sent: dict[str, Any]
 
 @given(documents, documents)
 def test_nothing_is_sent_twice(sent: dict[str, Any], wanted: dict[str, Any]) -> None:
-    changes = diff.changes(sent, wanted, SEGMENTS)
+    changes = diff.changes(sent, wanted, SEGMENTS, MOST)
 
     assert not any(name in sent and name in wanted and same(sent[name], wanted[name]) for name in changes)
 
 
 @given(documents)
 def test_an_equal_state_needs_no_changes(state: dict[str, Any]) -> None:
-    assert diff.changes(state, dict(reversed(state.items())), SEGMENTS) == {}
+    assert diff.changes(state, dict(reversed(state.items())), SEGMENTS, MOST) == {}
 
 
 @given(st.lists(text), st.randoms(use_true_random=False))
@@ -107,14 +120,14 @@ def test_the_order_of_segments_does_not_matter(names: list[str], random: Any) ->
     shuffled = names.copy()
     random.shuffle(shuffled)
 
-    assert diff.changes({SEGMENTS: names}, {SEGMENTS: shuffled}, SEGMENTS) == {}
+    assert diff.changes({SEGMENTS: names}, {SEGMENTS: shuffled}, SEGMENTS, MOST) == {}
 
 
 @given(st.lists(text), st.lists(text))
 def test_other_segments_are_a_change(before: list[str], after: list[str]) -> None:
     assume(sorted(before) != sorted(after))
 
-    assert diff.changes({SEGMENTS: before}, {SEGMENTS: after}, SEGMENTS) == {SEGMENTS: after}
+    assert diff.changes({SEGMENTS: before}, {SEGMENTS: after}, SEGMENTS, MOST) == {SEGMENTS: after}
 
 
 @pytest.mark.parametrize("key", [None, "a"], ids=["lists", "objects"])
@@ -125,9 +138,9 @@ def test_depth_is_no_obstacle(key: str | None) -> None:
             value = [value] if key is None else {key: value}
         return value
 
-    assert diff.changes({"a": nested(1)}, {"a": nested(1)}, SEGMENTS) == {}
-    assert list(diff.changes({"a": nested(1)}, {"a": nested(2)}, SEGMENTS)) == ["a"]
+    assert diff.changes({"a": nested(1)}, {"a": nested(1)}, SEGMENTS, MOST) == {}
+    assert list(diff.changes({"a": nested(1)}, {"a": nested(2)}, SEGMENTS, MOST)) == ["a"]
 
 
 def test_a_float_next_to_another_is_a_change() -> None:
-    assert diff.changes({"a": 1.0}, {"a": math.nextafter(1.0, 2)}, SEGMENTS)
+    assert diff.changes({"a": 1.0}, {"a": math.nextafter(1.0, 2)}, SEGMENTS, MOST)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.core import encode
-from connector.core.encode import Identify, Work
+from connector.core.encode import Delete, Identify, Work
 from connector.records import CustomerId, Decision, Verb
 from tests.core.given import values
 
@@ -22,9 +22,20 @@ LONGEST_ID = CustomerId("email", "\x01" * 150)
 
 
 def decision(
-    changes: dict[str, Any], verb: Verb = "update", customer_id: CustomerId | None = ANN, attributes: Any = None
+    changes: dict[str, Any],
+    verb: Verb = "update",
+    customer_id: CustomerId | None = ANN,
+    attributes: Any = None,
+    renamed: CustomerId | None = None,
 ) -> Decision:
-    return Decision(verb, "changed", customer_id, changes, changes if attributes is None else attributes, (), AT)
+    kept = changes if attributes is None else attributes
+    return Decision(verb, "changed", customer_id, renamed, changes, kept, timestamp=AT)
+
+
+def identifies(given_decision: Decision, most: int) -> list[Identify]:
+    found = encode.parts(given_decision, most)
+    assert all(isinstance(part, Identify) for part in found)
+    return [part for part in found if isinstance(part, Identify)]
 
 
 def attributes_of(parts: list[Identify]) -> list[dict[str, Any]]:
@@ -36,36 +47,51 @@ def numbered(count: int) -> dict[str, Any]:
 
 
 def test_a_decision_without_a_customer_id_cannot_be_encoded() -> None:
-    with pytest.raises(ValueError, match=r"skip \(no_email\) names no customer id"):
-        encode.identifies(Decision("skip", "no_email"), 30)
+    with pytest.raises(ValueError, match=r"delete \(left\) names no customer id"):
+        encode.parts(Decision("delete", "left"), 30)
+
+
+@pytest.mark.parametrize("verb", ["skip", "postpone"])
+def test_who_is_left_alone_has_nothing_to_send(verb: Verb) -> None:
+    assert encode.parts(decision({"a": 1}, verb), 30) == ()
+
+
+def test_a_delete_is_one_part_whatever_the_person_has() -> None:
+    assert encode.parts(decision(numbered(100), "delete"), 30) == (Delete(ANN, AT),)
+
+
+def test_the_part_that_carries_another_id_says_so_and_no_other_does() -> None:
+    new = CustomerId("id", "43")
+    parts = identifies(decision({"id": "43", **numbered(3)}, customer_id=CustomerId("cio_id", "ab"), renamed=new), 2)
+
+    assert [part.renamed for part in parts] == [new, None]
+    assert attributes_of(parts) == [{"id": "43", "a0": 0}, {"a1": 1, "a2": 2}]
 
 
 def test_what_fits_is_one_part() -> None:
     changes = numbered(30)
 
-    assert encode.identifies(decision(changes), 30) == [Identify(ANN, changes, AT)]
+    assert identifies(decision(changes), 30) == [Identify(ANN, changes, AT)]
 
 
 def test_one_more_than_fits_makes_a_second_part_of_the_same_moment() -> None:
     changes = numbered(31)
-    first, second = encode.identifies(decision(changes), 30)
+    first, second = identifies(decision(changes), 30)
 
     assert first == Identify(ANN, numbered(30), AT)
     assert second == Identify(ANN, {"a30": 30}, AT)
 
 
 def test_a_create_without_attributes_is_still_sent() -> None:
-    assert encode.identifies(decision({}, "create"), 30) == [Identify(ANN, {}, AT)]
+    assert identifies(decision({}, "create"), 30) == [Identify(ANN, {}, AT)]
 
 
 def test_a_create_with_nothing_but_an_opt_out_is_one_part() -> None:
-    assert encode.identifies(decision({"unsubscribed": True}, "create"), 30) == [
-        Identify(ANN, {"unsubscribed": True}, AT)
-    ]
+    assert identifies(decision({"unsubscribed": True}, "create"), 30) == [Identify(ANN, {"unsubscribed": True}, AT)]
 
 
 def test_the_opt_out_is_in_every_part_of_a_create_and_counts_there() -> None:
-    parts = encode.identifies(decision({"a": 1, "b": 2, "unsubscribed": True, "c": 3, "d": 4, "e": 5}, "create"), 3)
+    parts = identifies(decision({"a": 1, "b": 2, "unsubscribed": True, "c": 3, "d": 4, "e": 5}, "create"), 3)
 
     assert attributes_of(parts) == [
         {"unsubscribed": True, "a": 1, "b": 2},
@@ -74,20 +100,37 @@ def test_the_opt_out_is_in_every_part_of_a_create_and_counts_there() -> None:
     ]
 
 
+def test_the_preferences_are_in_every_part_of_a_create_too() -> None:
+    chosen = {"cio_subscription_preferences": {"topics": {"topic_1": False}}}
+    consent = {"unsubscribed": True, **chosen}
+    parts = identifies(decision({"a": 1, "unsubscribed": True, "b": 2, **chosen}, "create"), 3)
+
+    assert attributes_of(parts) == [{**consent, "a": 1}, {**consent, "b": 2}]
+
+
+def test_long_preferences_leave_that_much_less_room_in_each_part() -> None:
+    topics = {"topics": {f"topic_{number}": False for number in range(800)}}
+    changes = {f"a{number}": "x" * 1000 for number in range(40)}
+    parts = identifies(decision({**changes, "cio_subscription_preferences": topics}, "create"), 300)
+
+    assert len(parts) > 2
+    assert all(len(encode.operation(part)) < 32_000 for part in parts)
+
+
 def test_the_opt_out_goes_once_in_an_update() -> None:
-    parts = encode.identifies(decision({"a": 1, "unsubscribed": True, "b": 2}), 2)
+    parts = identifies(decision({"a": 1, "unsubscribed": True, "b": 2}), 2)
 
     assert attributes_of(parts) == [{"a": 1, "unsubscribed": True}, {"b": 2}]
 
 
 def test_an_update_that_does_not_change_the_opt_out_does_not_carry_it() -> None:
-    parts = encode.identifies(decision({"a": 1, "b": 2}, attributes={"a": 1, "b": 2, "unsubscribed": True}), 1)
+    parts = identifies(decision({"a": 1, "b": 2}, attributes={"a": 1, "b": 2, "unsubscribed": True}), 1)
 
     assert attributes_of(parts) == [{"a": 1}, {"b": 2}]
 
 
 def test_with_room_for_one_attribute_a_create_still_sends_all_of_them() -> None:
-    parts = encode.identifies(decision({"unsubscribed": True, "a": 1, "b": 2}, "create"), 1)
+    parts = identifies(decision({"unsubscribed": True, "a": 1, "b": 2}, "create"), 1)
 
     assert attributes_of(parts) == [{"unsubscribed": True, "a": 1}, {"unsubscribed": True, "b": 2}]
 
@@ -95,7 +138,7 @@ def test_with_room_for_one_attribute_a_create_still_sends_all_of_them() -> None:
 def test_an_attribute_too_large_for_any_operation_goes_alone() -> None:
     huge = "x" * 40_000
 
-    assert attributes_of(encode.identifies(decision({"a": huge, "b": 1}), 30)) == [{"a": huge}, {"b": 1}]
+    assert attributes_of(identifies(decision({"a": huge, "b": 1}), 30)) == [{"a": huge}, {"b": 1}]
 
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8).filter(lambda name: name != "unsubscribed")
@@ -113,7 +156,7 @@ def test_the_parts_are_together_the_changes_each_within_the_limits(
     changes: dict[str, Any], opted_out: bool, verb: Verb, most: int
 ) -> None:
     given_changes = {**changes, "unsubscribed": True} if opted_out else changes
-    parts = encode.identifies(decision(given_changes, verb, LONGEST_ID), most)
+    parts = identifies(decision(given_changes, verb, LONGEST_ID), most)
 
     in_every_part = {"unsubscribed"} if opted_out and verb == "create" else set()
     rest = [(name, value) for part in parts for name, value in part.attributes.items() if name not in in_every_part]
@@ -130,7 +173,7 @@ def test_the_parts_are_together_the_changes_each_within_the_limits(
 
 @given(large, st.integers(2, 300))
 def test_a_part_ends_only_when_the_next_attribute_would_not_fit(changes: dict[str, Any], most: int) -> None:
-    parts = encode.identifies(decision(changes), most)
+    parts = identifies(decision(changes), most)
 
     for part, following in itertools.pairwise(parts):
         next_name, next_value = next(iter(following.attributes.items()))
@@ -148,6 +191,27 @@ def test_an_operation_is_an_entry_of_a_v2_batch() -> None:
         "timestamp": AT,
         "attributes": {"plan": "pro", "old": None, "ids": [1, True]},
     }
+
+
+def test_a_delete_is_an_entry_that_names_the_person_and_no_time() -> None:
+    assert msgspec.json.decode(encode.operation(Delete(ANN, AT))) == {
+        "type": "person",
+        "action": "delete",
+        "identifiers": {"id": "42"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("customer_id", "expected"),
+    [
+        (ANN, "42"),
+        (CustomerId("email", "ann@example.com"), "ann@example.com"),
+        (CustomerId("cio_id", "d9c1"), "cio_d9c1"),
+    ],
+)
+def test_in_a_path_of_v1_the_prefix_tells_the_kind_of_an_id(customer_id: CustomerId, expected: str) -> None:
+    assert encode.path_id(Identify(customer_id, {}, AT)) == expected
+    assert encode.path_id(Delete(customer_id, AT)) == expected
 
 
 def test_a_body_is_flat_and_carries_its_moment_under_the_name_of_v1() -> None:

@@ -15,6 +15,7 @@ TIMES = st.integers(0, 4).map(lambda half: START + timedelta(seconds=half / 2))
 PREFERENCES = st.dictionaries(
     st.sampled_from(["topics", "channels"]), st.dictionaries(st.sampled_from(["a", "b"]), st.booleans())
 )
+OWN_WORDS = st.lists(st.builds(Word, TIMES, st.booleans(), by=st.just("own")), max_size=4)
 WORDS = st.lists(
     st.builds(
         Word, TIMES, st.none() | st.booleans(), st.none() | st.sampled_from(["opened_at", "clicked_at"]), PREFERENCES
@@ -70,6 +71,53 @@ def test_who_may_be_somebody_else_teaches_no_consent(words: list[Word], others: 
     assert both.opted_out == (mine.opted_out or learnt.merged(mine, theirs).opted_out)
     allowed = {(group, name) for group, entries in both.preferences.items() for name in entries if entries[name].wanted}
     assert allowed <= {(group, name) for group, entries in mine.preferences.items() for name in entries}
+
+
+@given(WORDS, OWN_WORDS, st.randoms(use_true_random=False))
+def test_whatever_the_order_an_opt_out_is_taken_back_only_by_what_was_said_after_it(
+    words: list[Word], own: list[Word], random: object
+) -> None:
+    together = sorted([*words, *own], key=lambda _: random.random())  # type: ignore[attr-defined]
+    known = learnt.learn(Learnt(), together)
+    out = [word.at for word in together if word.opted_out]
+    back = [word.at for word in together if word.opted_out is False]
+
+    if out and not known.opted_out:
+        assert known.opt_changed_at in back
+        assert known.opt_changed_at > max(out)
+
+
+def test_our_own_word_says_nothing_new_when_it_is_what_is_known() -> None:
+    later = START + timedelta(days=1)
+    for first, again in ((True, True), (False, False)):
+        known = learnt.learn(Learnt(), [Word(START, opted_out=first)])
+        assert learnt.learn(known, [Word(later, opted_out=again, by="own")]) == known
+    assert learnt.learn(Learnt(), [Word(START, opted_out=False, by="own")]) == Learnt()
+
+
+def test_our_own_word_counts_when_it_is_another_one_and_newer() -> None:
+    out = learnt.learn(Learnt(), [Word(START, opted_out=True, by="own")])
+    assert out == Learnt(True, START, opted_by="own")
+    for at, expected in (
+        (START - timedelta(seconds=1), out),
+        (START, out),
+        (START + timedelta(seconds=1), Learnt(False, START + timedelta(seconds=1), opted_by="own")),
+    ):
+        assert learnt.learn(out, [Word(at, opted_out=False, by="own")]) == expected
+
+
+def test_the_last_word_may_be_customerios_again() -> None:
+    words = [
+        Word(START, opted_out=True, by="own"),
+        Word(START + timedelta(days=1), opted_out=False),
+    ]
+    assert learnt.learn(Learnt(), words) == Learnt(False, START + timedelta(days=1), opted_by="customerio")
+
+
+def test_who_turns_out_to_be_two_keeps_whose_word_the_last_one_was() -> None:
+    ours = learnt.learn(Learnt(), [Word(START, opted_out=True, by="own")])
+
+    assert learnt.merged(Learnt(), ours) == ours
 
 
 def test_each_topic_has_its_own_newest_word() -> None:

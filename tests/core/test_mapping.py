@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.core import mapping
-from connector.records import CustomerId, LeftOut
+from connector.records import CustomerId, LeftOut, Preference
 from connector.settings import Settings
 from tests.core.given import NOWHERE, OTHER, VIP, settings, user, values
 
@@ -340,6 +340,41 @@ def test_a_person_has_at_most_300_attributes_and_the_first_ones_go() -> None:
     assert len(left) == 4
 
 
+def test_an_opt_out_of_ours_is_nothing_but_true() -> None:
+    by = settings(opt_out="consent.none")
+
+    for value in (None, False, 1, "true", "yes", {"a": True}, [True]):
+        assert not mapping.says_opt_out(user(attributes={"consent": {"none": value}}), by)
+    assert mapping.says_opt_out(user(attributes={"consent": {"none": True}}), by)
+    assert not mapping.says_opt_out(user(attributes={"consent": {"none": True}, "": True}), settings())
+
+
+def test_preferences_go_by_group_as_they_were_chosen_and_refused() -> None:
+    known = {
+        "topics": {"topic_1": Preference(False, 1), "topic_2": Preference(True, 2)},
+        "channels": {"sms": Preference(False, 3)},
+        "empty": {},
+    }
+
+    assert mapping.preferences(known) == {
+        "cio_subscription_preferences": {
+            "topics": {"topic_1": False, "topic_2": True},
+            "channels": {"sms": False},
+        }
+    }
+    assert mapping.preferences({}) == mapping.preferences({"topics": {}}) == {}
+
+
+def test_of_preferences_that_are_too_long_the_refusals_go() -> None:
+    topics = {f"topic_{number:03}": Preference(number % 10 > 0, 1) for number in range(100)}
+    channels = {"email": Preference(True, 1)}
+
+    assert mapping.preferences({"topics": topics, "channels": channels}) == {
+        "cio_subscription_preferences": {"topics": {f"topic_{number:03}": False for number in range(0, 100, 10)}}
+    }
+    assert mapping.preferences({"topics": dict.fromkeys(topics, Preference(True, 1))}) == {}
+
+
 def test_one_that_is_left_out_leaves_its_place_to_the_next() -> None:
     names = [f"a{number}" for number in range(300)]
     attributes: dict[str, Any] = dict.fromkeys(names, 1) | {"a0": "x" * 1001, "a1": "", "a2": None}
@@ -353,7 +388,7 @@ def test_whatever_a_user_has_is_sent_within_the_limits_or_left_out_with_a_reason
 ) -> None:
     picks = ["a", "b_at", {"name": "c", "date": True}, "d"]
     wanted, left = mapping.attributes(
-        user(email=None, attributes=attributes), VIP, settings(attributes=picks), opted_out=opted_out
+        user(email=None, attributes=attributes), VIP, settings(attributes=picks), opted_out=opted_out or None
     )
 
     for value in wanted.values():

@@ -32,6 +32,20 @@ def test_attributes_merge_by_their_top_level_keys(
     assert merge.attributes(before, given_now) == after
 
 
+@pytest.mark.parametrize(
+    ("path", "after"),
+    [
+        ("a", {"b": 1}),
+        ("a.x", {"b": 1}),
+        ("a.y", {"a": {"x": True}, "b": 1}),
+        ("b.x", {"a": {"x": True}, "b": 1}),
+        ("c", {"a": {"x": True}, "b": 1}),
+    ],
+)
+def test_a_path_is_taken_out_with_the_group_that_it_stands_in(path: str, after: dict[str, Any]) -> None:
+    assert merge.without({"a": {"x": True}, "b": 1}, path) == after
+
+
 def test_merging_leaves_what_it_was_given_untouched() -> None:
     before, given_now = {"a": 1}, {"a": None, "b": 2}
 

@@ -40,6 +40,12 @@ def test_with_nothing_said_nobody_is_sent_and_every_secret_is_off() -> None:
     assert settings.customerio.region is None
     assert settings.webhooks.signing_keys == ()
     assert settings.guard.max_creates == 1000
+    assert settings.people.delete.enabled is False
+
+
+@pytest.mark.parametrize("key", [{"signing_keys": ["k"]}, {"url_key": "k"}])
+def test_people_can_be_deleted_once_opt_outs_are_learnt_by_either_kind_of_webhook(key: dict[str, Any]) -> None:
+    assert read({"people": {"delete": {"enabled": True}}, "webhooks": key}).people.delete.enabled
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -300,6 +306,7 @@ def test_a_hash_is_twelve_hex_digits_and_the_same_for_equal_settings() -> None:
         changed("people", attributes=[{"name": "plan", "date": True}]),
         changed("people", segments=["b"]),
         changed("people", timezone="Europe/Paris"),
+        changed("people", opt_out="no_mail"),
         changed("segments", b={"attribute": "x", "is": True}),
         read({**BASE, "segments": dict(reversed(BASE["segments"].items()))}),
     ],
@@ -316,6 +323,11 @@ def test_who_and_what_is_sent_are_in_both_hashes(edited: Settings) -> None:
         changed("customerio", site_id="other"),
         changed("customerio", track_url="http://localhost:1"),
         changed("guard", max_creates=1),
+        changed("guard", max_delete_share=0.5),
+        changed("guard", max_deletes=5),
+        changed("people", delete={"blind": True}),
+        changed("people", delete={"enabled": True, "blind": True}),
+        changed("people", delete={"grace": "1h"}),
     ],
 )
 def test_where_it_is_sent_and_the_guard_are_in_the_hash_of_what_is_sent_only(edited: Settings) -> None:

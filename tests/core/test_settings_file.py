@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 
 from connector import settings_file
 from connector.errors import Misconfigured
-from connector.settings import Settings
+from connector.settings import Delete, Settings
 from connector.settings_file import lines as settings_lines
 from connector.settings_file import secrets as settings_secrets
 
@@ -69,10 +69,6 @@ ONE_FAULT = {
     # Not yet
     "table not yet": ('[retry]\ngive_up_after = "7d"', "line 1: retry: is not yet supported in this version"),
     "key not yet": ("[sync]\npaused = true", "line 2: sync.paused: is not yet supported in this version"),
-    "subtable not yet": (
-        "[people]\n[people.delete]\nenabled = true",
-        "line 2: people.delete: is not yet supported in this version",
-    ),
     "a fact that Customer.io doesn't report": (
         '[segments]\na = { attribute = "customerio.open_at", exists = true }',
         'line 2: segments.a.attribute: nothing of that name is learnt from Customer.io; did you mean "opened_at"?',
@@ -405,6 +401,28 @@ ONE_FAULT = {
         "line 2: people.attributes[0].name: is missing",
     ),
     # What must agree
+    "deletes without a webhook key": (
+        "[people]\n[people.delete]\nenabled = true",
+        (
+            "line 3: people.delete.enabled: needs webhooks.signing_keys: without webhooks nobody's opt-out is learnt, "
+            "and who comes back after a delete would be subscribed; `blind = true` allows it all the same"
+        ),
+    ),
+    "a share that is a percentage": (
+        "[guard]\nmax_delete_share = 5",
+        "line 2: guard.max_delete_share: must be 1 or less, is 5",
+    ),
+    "an opt-out that is no path": (
+        '[people]\nopt_out = "consent..mail"',
+        "line 2: people.opt_out: must be the name of an attribute, with no empty part between its dots",
+    ),
+    "an opt-out by what Customer.io reported": (
+        '[people]\nopt_out = "customerio.spammed_at"',
+        (
+            "line 2: people.opt_out: must be an attribute of your data; what the connector itself knows of a user is "
+            "none"
+        ),
+    ),
     "region": (
         '[customerio]\nsite_id = "s"\napi_key = "env:KEY"',
         'line 1: customerio.region: is required with customerio.site_id: "us" or "eu"',
@@ -766,6 +784,7 @@ def test_the_example_has_every_key_with_a_comment_above_it() -> None:
     assert set(raw) == set(Settings.model_fields)
     for table, fields in tables().items():
         assert set(raw[table]) == set(fields.model_fields), table
+    assert set(raw["people"]["delete"]) == set(Delete.model_fields)
     for number, line in enumerate(lines):
         if re.match(r"\w+ = ", line) and not line.startswith("port"):
             assert lines[number - 1].startswith("#"), f"line {number + 1} has no comment above it"

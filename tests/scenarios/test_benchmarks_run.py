@@ -45,3 +45,28 @@ def test_the_measurement_of_imports_prints_every_ratio(store_kind: str, request:
     for ratio in [*ratios, "COPY / multi-row insert, of the same rows"] if store_kind == "postgresql" else ratios:
         assert ratio in ran.stdout
     assert ran.stdout.count(" met\n") + ran.stdout.count("NOT MET\n") == 2
+
+
+def test_the_measurement_of_plans_prints_its_seconds(store_kind: str, request: pytest.FixtureRequest) -> None:
+    environ = {**os.environ, "BENCH_PLANNED": "300"}
+    if store_kind == "postgresql":
+        server = request.getfixturevalue("postgres_server")
+        environ["CONNECTOR_TEST_POSTGRES"] = server.render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "tests.benchmarks", "plans", "--rounds=1", f"--store={store_kind}"]
+    ran = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "300 operations, 1 calls" in ran.stdout
+    assert ran.stdout.count(" met\n") + ran.stdout.count("NOT MET\n") == 1
+
+
+def test_the_measurement_of_people_prints_every_figure(store_kind: str, request: pytest.FixtureRequest) -> None:
+    environ = {**os.environ, "BENCH_USERS": "300"}
+    if store_kind == "postgresql":
+        server = request.getfixturevalue("postgres_server")
+        environ["CONNECTOR_TEST_POSTGRES"] = server.render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "tests.benchmarks", "people", "--rounds=1", f"--store={store_kind}"]
+    ran = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    for figure in ("nothing changed", "found 3, and nobody else", "memory at its peak", "decided and mapped a second"):
+        assert figure in ran.stdout
+    assert ran.stdout.count(" met\n") + ran.stdout.count("NOT MET\n") == 3

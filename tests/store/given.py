@@ -62,6 +62,7 @@ def user(user_id: str, **more: Any) -> dict[str, Any]:
         "updated_at": NOW,
         "opted_out": False,
         "opt_changed_at": None,
+        "opted_by": "customerio",
         "customerio": {},
         "preferences": {},
         "version": 1,

@@ -211,5 +211,10 @@ def test_creates_that_the_guard_let_through_are_counted_by_their_index(db: Datab
 
 
 def test_a_touch_finds_its_row_by_the_key(db: Database, plan: Plan) -> None:
-    found = plan(mirror.touch, [("U10001", "1", "hash", 1)])
+    found = plan(mirror.touch, [mirror.Looked("U10001", "1", "hash", 1, None)])
     assert primary_key(db, "mirror") in found
+
+
+def test_who_was_deleted_lately_is_found_by_when(db: Database, plan: Plan) -> None:
+    assert "ix_mirror_deleted_at" in plan(mirror.deleted_since, NOW)
+    assert "ix_mirror_deleted_at" in plan(mirror.deleted, ["c1", "c2"], NOW)

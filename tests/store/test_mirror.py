@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from connector.records import Identifier
-from connector.settings import Attribute, Everyone, People, Settings
+from connector.settings import Attribute, Delete, Everyone, People, Settings
 from connector.store import mirror, pending, schema, users
 from connector.store.database import Database
+from connector.store.mirror import Looked
 from tests.store import given
 from tests.store.given import NOW
 
@@ -19,11 +20,17 @@ LATER = NOW + timedelta(hours=1)
 PRO = Settings(segments={"pro": Attribute("plan", "is", "pro")}, people=People(segments=("pro",)))
 
 
+DELETING = PRO.model_copy(update={"people": People(segments=("pro",), delete=Delete(enabled=True, blind=True))})
+
+
 def differing(db: Database, settings: Settings = PRO) -> dict[str, bool]:
     """Whom a pass has to look at, and whether they are people at Customer.io."""
     found = db.read(lambda connection: list(mirror.differing(connection, settings, given.NOW)))
-    assert len(found) == len(dict(found))
-    return dict(found)
+    people = {each.user_id: each.is_person for each in found}
+    assert len(found) == len(people)
+    assert not any(each.outside for each in found)
+    assert all(each.changed == each.is_person for each in found)
+    return people
 
 
 def pro(user_id: str, **more: object) -> dict[str, object]:
@@ -88,10 +95,12 @@ def test_a_touch_notes_what_was_compared_and_nothing_else(db: Database) -> None:
     given.have(db, given.user("U1"), given.user("U2"))
     before = given.person("U1", customer_id="c1", attributes={"a": 1})
     given.sent(db, before, given.person("U2"))
-    db.write(mirror.touch, [("U1", "10", "new hash", 7), ("U0", "1", "nobody", 1)])
-    touched = replace(before, segment_bits="10", mapping_hash="new hash", version=7)
+    db.write(mirror.touch, [Looked("U1", "10", "new hash", 7, LATER), Looked("U0", "1", "nobody", 1, None)])
+    touched = replace(before, segment_bits="10", mapping_hash="new hash", version=7, left_at=LATER)
     assert given.rows(db, schema.mirror)[0] == asdict(touched)
     assert given.rows(db, schema.mirror)[1] == asdict(given.person("U2"))
+    db.write(mirror.touch, [Looked("U1", "10", "new hash", 7, None)])
+    assert given.rows(db, schema.mirror)[0] == asdict(replace(touched, left_at=None))
     db.write(mirror.touch, [])
 
 
@@ -178,8 +187,8 @@ def test_what_a_pass_finds_streams_while_the_same_thread_writes(db: Database) ->
     given.have(db, *(pro(each) for each in numbers))
     seen = []
     with db.reader.begin() as connection:
-        for user_id, _ in mirror.differing(connection, PRO, given.NOW):
-            seen.append(user_id)
+        for each in mirror.differing(connection, PRO, given.NOW):
+            seen.append(each.user_id)
             if len(seen) % mirror.CHUNK == 0:
                 db.write(pending.release, seen[-mirror.CHUNK :], "guard", NOW)
     assert sorted(seen) == numbers
@@ -196,3 +205,102 @@ def test_creates_that_the_guard_let_through_are_counted_since_a_moment(db: Datab
     )
     assert db.read(mirror.guarded_since, NOW - timedelta(seconds=1)) == 2
     assert db.read(mirror.guarded_since, NOW) == 1
+
+
+def leaving(db: Database, settings: Settings = DELETING) -> dict[str, tuple[bool, datetime | None, bool]]:
+    """Of everyone a pass looks at: whether they are outside, since when, and whether they changed."""
+    found = db.read(lambda connection: list(mirror.differing(connection, settings, given.NOW)))
+    return {each.user_id: (each.outside, each.left_at, each.changed) for each in found}
+
+
+def test_where_people_are_deleted_a_pass_looks_at_everyone_who_is_outside_also_when_nothing_changed(
+    db: Database,
+) -> None:
+    free = {"attributes": {"plan": "free"}}
+    given.have(db, pro("U1"), pro("U2", **free), pro("U3", **free), pro("U4", **free), pro("U5", **free))
+    given.sent(
+        db,
+        sent_as_pro("U1"),
+        sent_as_pro("U2", segment_bits="0"),
+        sent_as_pro("U3"),
+        sent_as_pro("U4", segment_bits="0", left_at=NOW),
+        sent_as_pro("U5", segment_bits="0", left_at=NOW, deleted_at=LATER),
+    )
+    assert leaving(db) == {"U2": (True, None, False), "U3": (True, None, True), "U4": (True, NOW, False)}
+    assert leaving(db, PRO) == {"U3": (False, None, True)}
+
+
+def test_without_a_whitelist_everyone_is_outside(db: Database) -> None:
+    given.have(db, pro("U1"))
+    given.sent(db, sent_as_pro("U1"))
+    emptied = DELETING.model_copy(update={"people": DELETING.people.model_copy(update={"segments": ()})})
+    assert leaving(db, emptied) == {"U1": (True, None, True)}
+
+
+def test_who_was_deleted_is_missing_when_they_are_back_unless_they_are_suppressed(db: Database) -> None:
+    given.have(db, pro("U1"), pro("U2"), pro("U3", version=7))
+    given.sent(
+        db,
+        sent_as_pro("U1", deleted_at=NOW),
+        sent_as_pro("U2", deleted_at=NOW, suppressed_at=NOW),
+        sent_as_pro("U3", suppressed_at=NOW),
+    )
+    assert differing(db, DELETING) == {"U1": False, "U3": True}
+
+
+def test_since_when_somebody_is_outside_is_noted_once_and_not_of_the_deleted(db: Database) -> None:
+    given.have(db, pro("U1"), pro("U2"), pro("U3"))
+    given.sent(db, sent_as_pro("U1"), sent_as_pro("U2", left_at=NOW), sent_as_pro("U3", deleted_at=NOW))
+    db.write(mirror.leave, ["U1", "U2", "U3", "nobody"], LATER)
+    assert given.rows(db, schema.mirror, "left_at") == [LATER, NOW, None]
+
+
+def test_the_customer_id_of_who_was_deleted_is_free_for_another_one(db: Database) -> None:
+    given.have(db, given.user("U1"), given.user("U2"), given.user("U3"))
+    given.sent(db, given.person("U1", customer_id="c", deleted_at=NOW))
+    assert db.read(mirror.owners, ["c"]) == {}
+    given.sent(db, given.person("U2", customer_id="c", deleted_at=NOW))
+    given.sent(db, given.person("U3", customer_id="c"))
+    assert db.read(mirror.owners, ["c"]) == {"c": "U3"}
+    assert db.read(mirror.count) == 1
+
+
+def test_the_deleted_are_counted_since_a_moment(db: Database) -> None:
+    given.have(db, *(given.user(f"U{number}") for number in range(3)))
+    given.sent(db, given.person("U0"), given.person("U1", deleted_at=NOW), given.person("U2", deleted_at=LATER))
+    assert db.read(mirror.deleted_since, NOW - timedelta(seconds=1)) == 2
+    assert db.read(mirror.deleted_since, NOW) == 1
+    assert db.read(mirror.deleted_since, LATER) == 0
+
+
+def test_a_customer_id_that_was_deleted_a_moment_ago_is_found_with_the_last_time(db: Database) -> None:
+    given.have(db, *(given.user(f"U{number}") for number in range(4)))
+    given.sent(
+        db,
+        given.person("U0", customer_id="a", deleted_at=LATER),
+        given.person("U1", customer_id="a", deleted_at=NOW),
+        given.person("U2", customer_id="b", deleted_at=LATER),
+        given.person("U3", customer_id="c"),
+    )
+    assert db.read(mirror.deleted, ["a", "c", "d"], NOW - timedelta(seconds=1)) == {"a": LATER}
+    assert db.read(mirror.deleted, ["a", "b"], LATER) == {}
+    assert db.read(mirror.deleted, [], NOW) == {}
+
+
+def test_everybody_is_looked_at_again_in_stretches(db: Database) -> None:
+    names = [f"U{number}" for number in range(5)]
+    given.have(db, *map(pro, names))
+    given.sent(db, *map(sent_as_pro, names))
+    assert db.write(mirror.look_again, "", 3) == "U2"
+    assert differing(db) == dict.fromkeys(names[:3], True)
+    assert db.write(mirror.look_again, "U2", 3) == "U4"
+    assert db.write(mirror.look_again, "U4", 3) is None
+    assert differing(db) == dict.fromkeys(names, True)
+
+
+def test_the_new_customer_id_of_who_was_renamed_names_the_user_and_the_old_one_does_too(db: Database) -> None:
+    given.have(db, given.user("U1"))
+    given.sent(db, given.person("U1", customer_id="c1"))
+    renamed = given.person("U1", customer_id="c2", synced_at=LATER)
+    db.write(mirror.record, [renamed], ["U1"])
+    assert given.rows(db, schema.identifiers, "value", "user_id") == [("c1", "U1"), ("c2", "U1")]

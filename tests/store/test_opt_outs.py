@@ -98,7 +98,7 @@ def test_a_person_at_customerio_whose_consent_changed_becomes_pending(db: Databa
     given.have(db, given.user("U2", external_id="2"))
     given.sent(db, given.person("U1", customer_id="1"), given.person("U2", customer_id="2"))
     given.read(db, said("a", OUT, LATE), said("b", "email.opened", LATE))
-    assert given.rows(db, schema.pending, "user_id", "priority", "due_at") == [("U1", pending.CHANGED, NOW)]
+    assert given.rows(db, schema.pending, "user_id", "priority", "due_at") == [("U1", pending.AT_ONCE, NOW)]
 
 
 def test_an_old_word_makes_nobody_pending(db: Database, ann: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from connector.store import pending, schema
 from connector.store.database import Database
-from connector.store.pending import CHANGED, FULL_PASS, Failure
+from connector.store.pending import AT_ONCE, CHANGED, FULL_PASS, Failure
 from tests.store import given
 from tests.store.given import NOW
 
@@ -297,3 +297,57 @@ def test_a_mark_that_meets_a_finish_under_way_is_not_lost(store_url: str, db: Da
     other.close()
     assert rows(db, "user_id", "lease") == [("U1", None)]
     assert claim(db, "b", LATER) == ["U1"]
+
+
+def fail(db: Database, *user_ids: str, at: datetime = NOW) -> None:
+    """They were tried then, and are to be tried again an hour later."""
+    lease = f"tried at {at}"
+    claim(db, lease, at)
+    failures = [Failure(user_id, at + timedelta(hours=1), "server_error") for user_id in user_ids]
+    db.write(pending.postpone, lease, failures, at)
+
+
+def test_what_is_due_at_once_does_not_wait_for_another_try(db: Database) -> None:
+    mark(db, "U1", "U2", "U3")
+    fail(db, "U1", "U2", "U3")
+    mark(db, "U1", at=LATER)
+    mark(db, "U2", at=LATER, priority=AT_ONCE)
+    db.write(pending.release, ["U3"], "delete", LATER)
+    assert claim(db, "a", LATER) == ["U2", "U3"]
+    db.write(pending.finish, "a", ["U2", "U3"], LATER)
+    assert [each.user_id for each in db.write(pending.claim, "b", NOW + timedelta(hours=1), LATER, 9)] == ["U1"]
+
+
+def test_what_is_due_at_once_goes_before_everything_else(db: Database) -> None:
+    mark(db, "U1", at=NOW - 5 * SECOND)
+    mark(db, "U2", at=NOW - 9 * SECOND, priority=FULL_PASS)
+    mark(db, "U3", priority=FULL_PASS)
+    mark(db, "U3", priority=AT_ONCE)
+    mark(db, "U3", priority=CHANGED)
+    assert claim(db, "a", limit=1) == ["U3"]
+
+
+def test_what_is_due_at_once_and_comes_in_flight_is_due_when_the_flight_fails(db: Database) -> None:
+    mark(db, "U1", "U2")
+    claim(db, "a")
+    mark(db, "U1", priority=AT_ONCE)
+    mark(db, "U2")
+    assert claim(db, "b", LATER) == []
+    due_at = NOW + timedelta(hours=1)
+    db.write(pending.postpone, "a", [Failure("U1", due_at, "refused"), Failure("U2", due_at, "refused")], LATER)
+    assert claim(db, "b", LATER) == ["U1"]
+    db.write(pending.postpone, "b", [Failure("U1", due_at, "refused")], LATER)
+    assert rows(db, "user_id", "due_at") == [("U1", due_at), ("U2", due_at)]
+
+
+def test_who_waits_without_having_failed_is_looked_at_when_something_changes(db: Database) -> None:
+    db.write(pending.release, ["U1", "U2"], "delete_approved", NOW)
+    claim(db, "a")
+    db.write(pending.wait, "a", [("U1", NOW + timedelta(days=1)), ("U2", NOW + timedelta(days=1))])
+    db.write(pending.wait, "another lease", [("U1", NOW)])
+    assert claim(db, "b", LATER) == []
+    assert db.read(pending.counts, LATER)[:4] == (0, 0, 0, 0)
+    mark(db, "U1", at=LATER)
+    (claimed,) = db.write(pending.claim, "c", LATER, LATER + LEASE, 9)
+    assert (claimed.user_id, claimed.release, claimed.attempts) == ("U1", "delete_approved", 0)
+    assert db.read(pending.leaving) == {"U1", "U2"}

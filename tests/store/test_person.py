@@ -12,11 +12,11 @@ from sqlalchemy.engine import Connection
 
 from connector import errors
 from connector.commands import person, person_text, remedies
-from connector.core import decide, mapping
+from connector.core import decide, erased, mapping
 from connector.inbound import reader
 from connector.outbound import full_pass, preparation
 from connector.records import Event, Identifier
-from connector.settings import Attribute, Customerio, Everyone, Guard, People, Settings
+from connector.settings import Attribute, Customerio, Delete, Everyone, Guard, People, Settings
 from connector.store import attempts, conflicts, events, merging, pending, schema, story, users
 from connector.store.attempts import Attempt
 from connector.store.conflicts import Conflict
@@ -43,21 +43,26 @@ def pro(user_id: str, **more: Any) -> dict[str, Any]:
     return given.user(user_id, **{"attributes": {"plan": "pro"}, "email": f"{user_id}@b.co", **more})
 
 
+def words(node: ast.AST) -> set[str]:
+    """The texts in an expression; a constant of a module by its value."""
+    if isinstance(node, ast.Attribute):
+        return {erased.ERASED} if ast.unparse(node) == "erased.ERASED" else set()
+    return {each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+
+
 def test_every_reason_that_a_decision_can_have_has_a_remedy() -> None:
     reasons = {preparation.AWAITS_PASS, "held"}
     for node in ast.walk(ast.parse(inspect.getsource(decide))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Decision":
-            reasons |= {
-                each.value
-                for each in ast.walk(node.args[1])
-                if isinstance(each, ast.Constant) and isinstance(each.value, str)
-            }
+            reasons |= words(node.args[1])
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "word":
+            reasons |= words(node.value)
     reasons |= {
         node.value.value
         for node in ast.walk(ast.parse(inspect.getsource(mapping.customer_id)))
         if isinstance(node, ast.Return) and isinstance(node.value, ast.Constant)
     }
-    assert {"merged", "left_kept", "opted_out", "changed", "bad_customer_id"} < reasons
+    assert {"merged", "erased", "leaving", "left", "opted_out", "changed", "bad_customer_id"} < reasons
     assert set(remedies.REMEDIES) == reasons
 
 
@@ -235,14 +240,34 @@ def test_whom_the_guard_holds_hears_the_command_that_lets_them_go(db: Database) 
     given.have(db, pro("U1", external_id="1"))
     found = full_pass.run(db, settings, lambda: NOW)
     assert found is not None
-    assert found.hold is not None
+    (hold,) = found.holds
     decision = told(db, "1", settings)["decision"]
     assert (decision["reason"], decision["changes"]["plan"]) == ("held", [None, "pro"])
-    assert f"connector approve {found.hold.hash}" in decision["remedy"]
+    assert f"connector approve {hold.hash}" in decision["remedy"]
     late = person.tell(db, settings, "1", 20, NOW + timedelta(hours=25))
     assert "connector sync" in late["decision"]["remedy"]
     other = settings.model_copy(update={"people": People(segments=["pro", "all"])})
     assert "connector sync" in told(db, "1", other)["decision"]["remedy"]
+
+
+def test_whose_delete_the_guard_holds_hears_the_command_too(db: Database) -> None:
+    delete = Delete(enabled=True, blind=True, grace=timedelta(0))
+    settings = SETTINGS.model_copy(
+        update={"people": SETTINGS.people.model_copy(update={"delete": delete}), "guard": Guard(max_deletes=0)}
+    )
+    given.have(db, pro("U1", external_id="1", attributes={"plan": "free"}))
+    given.sent(db, given.person("U1", customer_id="1", left_at=NOW))
+    assert told(db, "1", settings)["decision"]["reason"] == "awaits_pass"
+    found = full_pass.run(db, settings, lambda: NOW)
+    assert found is not None
+    (hold,) = found.holds
+    decision = told(db, "1", settings)["decision"]
+    assert (decision["reason"], hold.what) == ("held", "delete")
+    assert f"connector approve {hold.hash}" in decision["remedy"]
+    free = settings.model_copy(update={"guard": Guard()})
+    full_pass.run(db, free, lambda: NOW)
+    decision = told(db, "1", free)["decision"]
+    assert (decision["decision"], decision["reason"]) == ("delete", "left")
 
 
 def test_who_is_let_go_is_created_now(db: Database) -> None:

@@ -285,7 +285,9 @@ def test_as_many_conditions_and_segments_as_the_settings_let_through_are_one_que
     given.have(db, given.user("U1", attributes={"plan": "p494", "n": 2}, **ADA))
     [subject] = db.read(users.subjects, ["U1"], settings, NOW)
     assert subject.segment_bits == "010" + "01" + "0" * 494 + "1"
-    assert db.read(lambda connection: list(mirror.differing(connection, settings, NOW))) == [("U1", False)]
+    assert db.read(lambda connection: list(mirror.differing(connection, settings, NOW))) == [
+        mirror.Differing("U1", is_person=False, outside=False, left_at=None, changed=False)
+    ]
 
 
 def test_conditions_nested_as_deep_as_the_settings_let_them_are_one_query(db: Database) -> None:
@@ -369,7 +371,9 @@ def test_who_was_merged_into_another_is_in_no_listing_and_no_pass(db: Database) 
     given.sent(db, given.person("gone", version=0))
     assert db.read(segments.sizes, settings, NOW) == {"all": 1}
     assert db.read(segments.members, "all", settings, NOW) == [("left", "1", "ada@example.com")]
-    assert db.read(lambda connection: list(mirror.differing(connection, settings, NOW))) == [("left", False)]
+    assert db.read(lambda connection: list(mirror.differing(connection, settings, NOW))) == [
+        mirror.Differing("left", is_person=False, outside=False, left_at=None, changed=False)
+    ]
 
 
 def test_members_come_in_pages(db: Database) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector.inbound import upsert
-from connector.records import UserRow
+from connector.records import Learnt, UserRow
 from connector.store import pending, schema, users
 from connector.store.database import Database
 from tests.store import given
@@ -230,3 +230,46 @@ def test_a_row_with_nothing_but_an_anonymous_id_is_the_user_with_that_id(db: Dat
     assert take(db, row(anonymous_id="anon", plan="pro")) == ["unchanged"]
     assert take(db, row(anonymous_id="anon", plan="team"), row(anonymous_id="other")) == ["updated", "created"]
     assert stored(db) == [(None, None, {"plan": "team"}), (None, None, {})]
+
+
+def said(db: Database, no_mail: object, at: datetime = NOW) -> tuple[bool, datetime | None, str]:
+    """What is known of the opt-out after an import of a row that says this."""
+    db.write(upsert.upsert, [row("1", consent={"no_mail": no_mail})], at, "consent.no_mail")
+    ((opted_out, changed_at, by),) = given.rows(db, schema.users, "opted_out", "opt_changed_at", "opted_by")
+    return opted_out, changed_at, by
+
+
+def test_a_row_that_says_so_opts_out_and_one_that_takes_it_back_later_opts_in(db: Database) -> None:
+    second = timedelta(seconds=1)
+    assert said(db, False) == (False, None, "customerio")
+    assert said(db, "yes") == (False, None, "customerio")
+    assert said(db, True, NOW + second) == (True, NOW + second, "own")
+    assert said(db, True, NOW + 2 * second) == (True, NOW + second, "own")
+    assert said(db, None, NOW + 3 * second) == (True, NOW + second, "own")
+    assert said(db, False, NOW + 4 * second) == (True, NOW + second, "own")
+    assert said(db, True, NOW + 5 * second) == (True, NOW + second, "own")
+    assert said(db, False, NOW + 6 * second) == (False, NOW + 6 * second, "own")
+
+
+def test_a_row_takes_back_no_opt_out_that_only_customerio_has_told(db: Database) -> None:
+    said(db, False)
+    (user_id,) = given.rows(db, schema.users, "id")
+    db.write(users.remember, {user_id: Learnt(True, NOW)}, NOW)
+    assert said(db, False, NOW + timedelta(days=1)) == (True, NOW, "customerio")
+
+
+def test_what_plain_sql_said_of_an_opt_out_is_taken_back_by_a_row(db: Database) -> None:
+    given.have(db, given.user("U1", external_id="1", attributes={"consent": {"no_mail": True}}))
+    assert said(db, False) == (False, NOW, "own")
+
+
+def test_without_a_path_a_row_says_nothing_of_an_opt_out(db: Database) -> None:
+    take(db, row("1", no_mail=True))
+    assert given.rows(db, schema.users, "opted_out", "opt_changed_at") == [(False, None)]
+
+
+def test_an_opt_out_of_a_person_is_due_at_once(db: Database) -> None:
+    given.have(db, given.user("U1", external_id="1"))
+    given.sent(db, given.person("U1", customer_id="1"))
+    said(db, True)
+    assert given.rows(db, schema.pending, "user_id", "priority") == [("U1", pending.AT_ONCE)]

@@ -10,7 +10,7 @@ import pytest
 from connector import app, errors
 from connector.commands import approve as approving
 from connector.commands import sync as syncing
-from connector.outbound import full_pass
+from connector.outbound import full_pass, limits
 from connector.settings import Settings
 from connector.store import pending, runs
 from connector.store.database import Database
@@ -182,7 +182,7 @@ async def test_a_pass_that_lost_its_turn_lets_nobody_go(
         assert db.write(runs.begin, "another", app.now() + timedelta(days=1))
         return 0
 
-    monkeypatch.setattr(full_pass, "_let_go_since", begin_another)
+    monkeypatch.setattr(limits, "let_go_since", begin_another)
     with pytest.raises(errors.Failed, match="another one took over"):
         full_pass.run(db, settings, app.now)
     assert db.read(pending.guarded) == 0

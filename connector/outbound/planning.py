@@ -1,0 +1,170 @@
+"""What a pass would do now, and the worker after it, under any settings: decided as they decide, and nothing written.
+
+    store/planned (a stretch of users) -> preparation.judge, as after the pass -> core/plan -> the guard's word (limits)
+
+It looks at everybody who is in a whitelisted segment or was sent before, and tells who would really be looked at: whom
+the pass finds, and who is due. Users come in stretches of their ids, so memory stays flat. Only where two of them could
+get the same customer id, because it is an attribute, are the ids of those who would be created kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from connector.core import encode, mapping, plan
+from connector.outbound import limits, preparation
+from connector.records import CustomerId, Decision, Mirror, Subject
+from connector.settings import Settings
+from connector.store import held, mirror, pending, planned, users
+from connector.store.database import Database
+from connector.store.planned import Someone
+
+FIRST = 20
+WAITING = "waiting"
+
+_SENT = ("create", "update", "delete")
+
+# Sources of customer ids that no two users share.
+_UNIQUE = (("external_id",), ("id",))
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What the guard would hold: so many users, of whom it would have let some go."""
+
+    what: str
+    reason: str
+    count: int
+    allowed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """A plan, and what the guard says to it. `outside` people are in no whitelisted segment, and would be deleted now
+    or after the grace."""
+
+    plan: plan.Plan
+    holds: tuple[Hold, ...]
+    outside: int
+
+
+def outlook(db: Database, settings: Settings, now: datetime, only: str | None = None) -> Outlook:
+    """The plan with its first people, or with `only` this user."""
+    walk = _Walk(db, settings, now)
+    draft = plan.Draft(api=settings.customerio.api, most=FIRST, only=only)
+    outside = 0
+    for stretch in planned.stretches(db, settings, now):
+        draft.skip("not_in_segment", stretch.users - len(stretch.some))
+        draft.add(walk.looks(stretch.some))
+        outside += sum(each.outside and each.user_id not in walk.on_their_way for each in stretch.some)
+    holds = tuple(_holds(db, settings, draft.waiting("create"), outside, walk, now))
+    return Outlook(draft.finish(kinds_held(holds)), holds, outside)
+
+
+def kinds_held(holds: Sequence[Hold]) -> frozenset[plan.Guarded]:
+    """The kinds of which nothing would go."""
+    return frozenset(kind for kind in plan.REASONS if any(hold.what == kind for hold in holds))
+
+
+def everyone(db: Database, settings: Settings, now: datetime, holds: Sequence[Hold]) -> Iterator[plan.Person]:
+    """All people who would be sent, by name, where the guard holds these."""
+    walk = _Walk(db, settings, now)
+    kinds = kinds_held(holds)
+    for stretch in planned.stretches(db, settings, now):
+        yield from (plan.person(look, kinds) for look in walk.looks(stretch.some) if look.work.parts)
+
+
+def _holds(db: Database, settings: Settings, creates: int, outside: int, walk: _Walk, now: datetime) -> Iterator[Hold]:
+    verdict = limits.creates(db, settings, creates, walk.suspicion, now)
+    if verdict.held:
+        yield Hold(held.CREATE, str(verdict.reason), creates, verdict.allowed or 0)
+    verdict = limits.deletes(db, settings, outside, len(walk.on_their_way), walk.suspicion, now)
+    if verdict.held:
+        yield Hold(held.DELETE, str(verdict.reason), outside, verdict.allowed or 0)
+    if not walk.renames and (people := db.read(mirror.count)):
+        yield Hold(held.RENAME, str(walk.suspicion), people, 0)
+
+
+class _Walk:
+    """One walk over the store, as the next pass will find it."""
+
+    def __init__(self, db: Database, settings: Settings, now: datetime) -> None:
+        self._db, self._settings, self._now = db, settings, now
+        _, self.suspicion = limits.look(db, settings)
+        self.renames = self.suspicion != "other_customer_id"
+        self.on_their_way = db.read(pending.leaving)
+        self._taken: set[str] | None = None if settings.people.customer_id in _UNIQUE else set()
+
+    def looks(self, some: Sequence[Someone]) -> list[plan.Look]:
+        """What comes of a look at each of them."""
+        by_id = {each.user_id: each for each in some}
+        subjects = self._db.read(users.subjects, list(by_id), self._settings, self._now)
+        # Only those who are judged together can be in each other's way: by the pass, or in a claim of the worker's.
+        groups: tuple[list[Subject], ...] = ([], [], [])
+        for subject in sorted(subjects, key=lambda subject: subject.user.id):
+            someone = by_id[subject.user.id]
+            groups[0 if someone.missing else 1 if self._is_due(someone) else 2].append(subject)
+        return [
+            self._look(subject, by_id[subject.user.id])
+            for together in groups
+            for subject in preparation.with_rivals(self._db, together, self._settings, self._now)
+        ]
+
+    def _is_due(self, someone: Someone) -> bool:
+        """Whether the pass finds them, or the worker. Whom the pass finds, and who waits for another try, waits on."""
+        return someone.changed or someone.missing if someone.due_at is None else someone.due_at <= self._now
+
+    def _look(self, subject: Subject, someone: Someone) -> plan.Look:
+        mirrored = subject.mirror
+        live = mirrored if mirrored is not None and mirrored.deleted_at is None else None
+        if live is not None and someone.outside and live.left_at is None:
+            subject = replace(subject, mirror=replace(live, left_at=self._now))  # the pass notes it
+        if live is None and self._taken is not None:
+            customer_id = mapping.customer_id(subject.user, self._settings)
+            if isinstance(customer_id, CustomerId) and customer_id.value in self._taken:
+                subject = replace(subject, taken=True)
+        guarded, release = self._released(subject, someone)
+        decision = preparation.judge(subject, self._settings, self._now, release, renames=self.renames)
+        if decision.verb != guarded:
+            guarded = None
+            if decision.verb in _SENT and not self._is_due(someone):
+                decision = self._not_now(decision, someone)
+        if decision.verb == "create" and decision.customer_id is not None and self._taken is not None:
+            self._taken.add(decision.customer_id.value)
+        return _found(subject.user.id, live, decision, guarded, self._settings)
+
+    def _not_now(self, decision: Decision, someone: Someone) -> Decision:
+        """They wait for another try; or nobody will look at them, because nothing says that they changed."""
+        if someone.due_at is not None:
+            return Decision("postpone", WAITING)
+        return Decision("skip", "unchanged" if decision.renamed is None else decision.reason)
+
+    def _released(self, subject: Subject, someone: Someone) -> tuple[plan.Guarded | None, str | None]:
+        """What the pass lets go if the guard agrees, and who has let the user go then."""
+        if someone.missing:
+            return "create", "guard"
+        sent = subject.mirror
+        if someone.outside and someone.user_id not in self.on_their_way and sent is not None:
+            since = sent.left_at or self._now
+            if since + self._settings.people.delete.grace <= self._now:
+                return "delete", "delete"
+        return None, someone.release
+
+
+def _found(
+    user_id: str, live: Mirror | None, decision: Decision, guarded: plan.Guarded | None, settings: Settings
+) -> plan.Look:
+    parts = encode.parts(decision, settings.people.max_attributes_per_call)
+    encoded = encode.operation if settings.customerio.api == "batch" else _body
+    addressed = decision.customer_id
+    known_by = live.customer_id if live is not None else addressed.value if addressed is not None else None
+    before = dict(live.attributes) if live is not None else {}
+    if live is not None and decision.renamed is not None:
+        before[live.id_kind] = live.customer_id
+    return plan.Look(user_id, known_by, decision, before, encode.Work(user_id, tuple(map(encoded, parts))), guarded)
+
+
+def _body(part: encode.Part) -> bytes:
+    return b"" if isinstance(part, encode.Delete) else encode.body(part)

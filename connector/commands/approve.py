@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from connector import errors
 from connector.settings import Settings
-from connector.store import held, pending
+from connector.store import database, held, pending
 from connector.store.database import Database
 
 CHUNK = 5000
@@ -59,6 +59,7 @@ def _hold(db: Database, prefix: str) -> held.Hold:
 
 
 def _release(connection: Connection, hold: held.Hold, limit: int, now: datetime) -> int:
+    database.lock_identities(connection)  # or a merge takes one of them away between the next two statements
     user_ids = held.approvable(connection, hold, limit)
     pending.release(connection, user_ids, "approved", now)
     held.leave(connection, hold.what, user_ids)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from sqlalchemy.engine import Connection
 
 from connector import app, errors
 from connector.commands import person_text, remedies, terminal
@@ -18,9 +19,9 @@ from connector.inbound.reader import Reader
 from connector.outbound.preparation import AWAITS_PASS, with_rivals
 from connector.records import CustomerId, Decision, Subject
 from connector.settings import Settings
-from connector.store import mirror, story, users
+from connector.store import database, mirror, story, users
 from connector.store.database import Database
-from connector.store.story import Story
+from connector.store.story import Match, Story
 
 NEWEST = 20
 
@@ -57,12 +58,8 @@ def command(
 def tell(db: Database, settings: Settings, given: str, newest: int | None, now: datetime) -> dict[str, Any]:
     """The story as `--json` prints it, with so many events and attempts (None: all). Raises Failed when the ID names
     nobody."""
-    found = db.read(story.matches, given)
-    if not found:
-        raise errors.Failed(f"nobody is known as {given}; tried as {', '.join(story.KINDS)}")
-    named, *others = found
-    stored = db.read(story.of_user, named.user_id)
-    (subject,) = with_rivals(db, db.read(users.subjects, [named.user_id], settings, now), settings)
+    (named, *others), stored, subjects = db.read(_find, settings, given, now)
+    (subject,) = with_rivals(db, subjects, settings)
     events = story.newest_events(db, named.user_id, None if newest is None else newest + 1)
     attempts = story.newest_attempts(db, named.user_id, None if newest is None else newest + 1)
     return {
@@ -85,6 +82,21 @@ def tell(db: Database, settings: Settings, given: str, newest: int | None, now: 
     }
 
 
+def _find(
+    connection: Connection, settings: Settings, given: str, now: datetime
+) -> tuple[list[Match], Story, list[Subject]]:
+    """As of one moment: in the next one they may be merged away."""
+    database.as_of_now(connection)
+    found = story.matches(connection, given)
+    if not found:
+        raise errors.Failed(
+            f"nobody is known as {given}; tried as {', '.join(story.KINDS)} "
+            "(whom plain SQL wrote gets names by the next full pass)"
+        )
+    user_id = found[0].user_id
+    return found, story.of_user(connection, user_id), users.subjects(connection, [user_id], settings, now)
+
+
 def _judge(db: Database, settings: Settings, subject: Subject, stored: Story, now: datetime) -> _Verdict:
     decision = decide.decide(subject, settings, now)
     if decision.verb == "create" and (stored.pending is None or stored.pending["release"] is None):
@@ -103,7 +115,7 @@ def _judge(db: Database, settings: Settings, subject: Subject, stored: Story, no
         user_id=subject.user.id,
         customer_id_from=", else ".join(settings.people.customer_id),
         rival=rival,
-        sent_as=f"the {sent_as.kind} {sent_as.value}" if sent_as is not None else "",
+        sent_as=f"the {sent_as.kind} {person_text.quoted(sent_as.value)}" if sent_as is not None else "",
         merged_into=subject.user.merged_into,
         every=f"{settings.sync.every.total_seconds():,.0f} s",
         hash=stored.hold.hash if stored.hold is not None else "",

@@ -27,12 +27,22 @@ class Batch:
 
     def write(self, connection: Connection, settings: Settings, now: datetime) -> None:
         """Everything, in the caller's transaction."""
+        doubtful = self._doubtful(connection)
         self.identities.write(connection, settings, now)
         events.add(connection, [self._placed(event) for event in self.events])
         words: defaultdict[str, list[Word]] = defaultdict(list)
         for user_id, said in self.words.items():
-            words[self.identities.survivor(user_id)] += said
+            counted = map(learnt.without_consent, said) if user_id in doubtful else said
+            words[self.identities.survivor(user_id)] += counted
         _learn(connection, words, now)
+
+    def _doubtful(self, connection: Connection) -> set[str]:
+        """Of those whom the batch heard of and then merged, whoever Customer.io knows by an id of their own: they may
+        be somebody else, as in every merge, and opt nobody in."""
+        merged = [user_id for user_id in self.words if self.identities.survivor(user_id) != user_id]
+        if not merged:
+            return set()
+        return users.named_by(connection, merged, ["customer_id"]) | self.identities.named_lately("customer_id")
 
     def _placed(self, event: Event) -> Event:
         if event.user_id is None:

@@ -22,7 +22,7 @@ from connector import errors, log
 from connector.core import decide, guard
 from connector.outbound.preparation import with_rivals
 from connector.settings import Settings
-from connector.store import held, mirror, pending, runs, users
+from connector.store import database, held, mirror, pending, runs, users
 from connector.store.database import Database
 
 CHUNK = 1000
@@ -98,10 +98,10 @@ def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
                 continue
             changed.append(user_id)
             if len(changed) == CHUNK:
-                db.write(pending.mark, changed, turn.now(), pending.FULL_PASS)
+                db.write(_mark, changed, turn.now())
                 found.changed += len(changed)
                 changed = []
-    db.write(pending.mark, changed, turn.now(), pending.FULL_PASS)
+    db.write(_mark, changed, turn.now())
     found.changed += len(changed)
 
     creates = _creates(db, settings, missing, turn, found)
@@ -112,9 +112,27 @@ def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
         found.hold = _hold(db, settings, creates, str(verdict.reason), now)
         return
     for chunk in _chunks(creates):
-        db.write(pending.release, chunk, "guard", turn.now())
+        db.write(_release, chunk, turn.now())
     found.released = len(creates)
     db.write(held.clear, held.CREATE)
+
+
+# A pass looks for minutes, and meanwhile a merge may take away whom it found.
+
+
+def _mark(connection: Connection, user_ids: Sequence[str], now: datetime) -> None:
+    database.lock_identities(connection)
+    pending.mark(connection, users.present(connection, user_ids), now, pending.FULL_PASS)
+
+
+def _release(connection: Connection, user_ids: Sequence[str], now: datetime) -> None:
+    database.lock_identities(connection)
+    pending.release(connection, users.present(connection, user_ids), "guard", now)
+
+
+def _enter(connection: Connection, user_ids: Sequence[str], hold_id: int) -> None:
+    database.lock_identities(connection)
+    held.enter(connection, held.CREATE, users.present(connection, user_ids), hold_id)
 
 
 def _creates(db: Database, settings: Settings, missing: list[str], turn: _Pass, found: Found) -> list[str]:
@@ -146,7 +164,7 @@ def _hold(db: Database, settings: Settings, creates: list[str], reason: str, now
         db.write(held.leave, held.CREATE, chunk)
     came = sorted(wanted - before)
     for chunk in _chunks(came):
-        db.write(held.enter, held.CREATE, chunk, hold_id)
+        db.write(_enter, chunk, hold_id)
     current = next(iter(db.read(held.current, held.CREATE)), None)
     if current is not None and not came and current.valid(settings.sent_hash(), now):
         db.write(held.recount, current.id, len(wanted))

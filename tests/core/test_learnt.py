@@ -72,6 +72,13 @@ def test_who_may_be_somebody_else_teaches_no_consent(words: list[Word], others: 
     assert allowed <= {(group, name) for group, entries in mine.preferences.items() for name in entries}
 
 
+def test_an_opt_out_of_which_nobody_said_when_stays_in_a_merge() -> None:
+    undated = Learnt(opted_out=True)
+    subscribed = Learnt(opted_out=False, opt_changed_at=START)
+    assert learnt.merged(undated, subscribed).opted_out
+    assert learnt.merged(subscribed, undated).opted_out
+
+
 def test_each_topic_has_its_own_newest_word() -> None:
     first = Word(START, preferences={"topics": {"news": True, "offers": True}})
     second = Word(START + timedelta(days=1), preferences={"topics": {"offers": False}})

@@ -64,9 +64,9 @@ def test_json_says_what_became_of_each_file(sqlite_place: Place) -> None:
     files = [str(sqlite_place.folder / name) for name in names]
     shown = sqlite_place.run("import", "users", *files, "--json", exit_status=1)
     first, second = (json.loads(line) for line in shown.splitlines())
-    rejected = {"rejected": {"no_identifier": 1}, "went_on_at": None}
-    assert first == {"file": files[0], "created": 1, "rejects": f"{files[0]}.rejects.jsonl", **rejected}
-    assert second == {"file": files[1], "unchanged": 1, "rejects": f"{files[1]}.rejects.jsonl", **rejected}
+    counts = {"created": 0, "updated": 0, "unchanged": 0, "rejected": {"no_identifier": 1}, "went_on_at": None}
+    assert first == counts | {"file": files[0], "created": 1, "rejects": f"{files[0]}.rejects.jsonl"}
+    assert second == counts | {"file": files[1], "unchanged": 1, "rejects": f"{files[1]}.rejects.jsonl"}
 
 
 def test_messages_are_read_before_the_command_ends(sqlite_place: Place) -> None:

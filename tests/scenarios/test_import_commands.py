@@ -34,7 +34,11 @@ CSV = b"external_id,plan,seats\n1,pro,5\n2,free,6\n"
 JSONL = b'\n{"external_id": "1", "plan": "pro", "seats": 5}\n{"external_id": "2", "plan": "free", "seats": 6}\n'
 
 
-@pytest.mark.parametrize("data", [CSV, gzip.compress(CSV), b"\xef\xbb\xbf" + JSONL])
+@pytest.mark.parametrize(
+    "data",
+    [CSV, gzip.compress(CSV, mtime=0), b"\xef\xbb\xbf" + JSONL],
+    ids=["CSV", "compressed", "JSONL after a byte order mark"],
+)
 def test_stdin_is_read_as_what_it_is(sqlite_place: Place, data: bytes) -> None:
     assert "stdin: 2 created, 0 updated, 0 unchanged" in piped(sqlite_place, data, "import", "users", "-")
     users = sqlite_place.export("users")

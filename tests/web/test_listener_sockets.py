@@ -172,7 +172,8 @@ async def test_with_reuse_port_the_next_one_listens_first_and_waits_a_bounded_ti
                     await asyncio.sleep(0.01)
             with pytest.raises(errors.StoreInUse, match="another connector runs on"):
                 await starting
-    assert capsys.readouterr().out.count("waiting_for_predecessor") == 1
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("waiting_for_predecessor") == 1
 
 
 def accepts(port: int) -> bool:

@@ -12,7 +12,7 @@ from connector import errors
 from connector.core import guard
 from connector.records import Seen
 from connector.settings import Settings
-from connector.store import facts, held, mirror, pending, users
+from connector.store import database, facts, held, mirror, pending, users
 from connector.store.database import Database
 
 CHUNK = 5000
@@ -72,6 +72,7 @@ def _hold(db: Database, prefix: str) -> held.Hold:
 def _release(connection: Connection, hold: held.Hold, limit: int, now: datetime) -> int:
     if hold.what == held.RENAME:
         return 0
+    database.lock_identities(connection)  # or a merge takes one of them away between the next two statements
     user_ids = held.approvable(connection, hold, limit)
     pending.release(connection, user_ids, _APPROVED[hold.what], now)
     held.leave(connection, hold.what, user_ids)

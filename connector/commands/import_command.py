@@ -54,17 +54,18 @@ def command(
             summary = import_files.one(db, loaded, kind, path, app.now, wanted, terminal.remarks, restart=restart)
             rejected += summary.rejected.total()
             name = "stdin" if path == source.STDIN else str(path)
-            terminal.show(_as_json(name, summary), (f"{name}: {line}" for line in _describe(kind, summary)), as_json)
+            lines = (f"{name}: {line}" for line in _describe(kind, summary))
+            terminal.show(_as_json(name, kind, summary), lines, as_json)
         if what is import_files.What.messages:
             app.run(Reader(db, lambda: loaded, app.now).read_outstanding())
             db.write(runs.ask, app.now())
     raise typer.Exit(1 if rejected else 0)
 
 
-def _as_json(name: str, summary: Summary) -> dict[str, Any]:
+def _as_json(name: str, kind: Kind, summary: Summary) -> dict[str, Any]:
     return {
         "file": name,
-        **summary.results,
+        **{word: summary.results[word] for word in kind.words},
         "rejected": dict(summary.rejected),
         "rejects": str(summary.rejects) if summary.rejects else None,
         "went_on_at": summary.went_on_at or None,

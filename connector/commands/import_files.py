@@ -44,6 +44,7 @@ _FIRST_CHUNK = 1000
 _FEWEST_ROWS, _MOST_ROWS = 100, 3000
 _MOST_BYTES = 2 * 1024 * 1024
 _SECONDS = 0.25  # of a transaction
+_COLLECT_CHUNKS = 20
 _COLLECT_AFTER = 100_000  # objects made and not freed since
 # SQLite's lock is not fair: who waits for it looks every tenth of a second, and must find it free then.
 _GAP = 0.12
@@ -92,7 +93,8 @@ class What(StrEnum):
 
 
 def collect_less() -> None:
-    """A chunk's rows are no cycles, and looking through them again and again takes a tenth of the time."""
+    """A chunk's rows are no cycles, and looking through them again and again takes a tenth of the time; what it leaves
+    behind of SQLAlchemy's is collected every `_COLLECT_CHUNKS`."""
     gc.set_threshold(_COLLECT_AFTER, 20, 100)
 
 
@@ -190,9 +192,12 @@ class _Import:
     def all(self, shown: Shown, *, restart: bool) -> None:
         lines = self.opened.lines()
         self._begin(lines, shown, restart=restart)
-        size = _FIRST_CHUNK
+        size, chunks = _FIRST_CHUNK, 0
         while size := self._chunk(lines, size):
             shown.stored(self.done, self.opened.position())
+            chunks += 1
+            if chunks % _COLLECT_CHUNKS == 0:
+                gc.collect()
         if self.key is not None:
             self.db.write(imports.finish, self.key)
 

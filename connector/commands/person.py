@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from sqlalchemy.engine import Connection
 
 from connector import app, errors
 from connector.commands import person_text, remedies, terminal
@@ -19,10 +20,10 @@ from connector.inbound.reader import Reader
 from connector.outbound.preparation import AWAITS_PASS, LETS_GO, with_rivals
 from connector.records import CustomerId, Decision, Subject
 from connector.settings import Settings
-from connector.store import erasure, kept_out, mirror, story, users
+from connector.store import database, erasure, kept_out, mirror, story, users
 from connector.store.database import Database
 from connector.store.kept_out import Kept
-from connector.store.story import Story
+from connector.store.story import Match, Story
 
 NEWEST = 20
 
@@ -59,12 +60,11 @@ def command(
 def tell(db: Database, settings: Settings, given: str, newest: int | None, now: datetime) -> dict[str, Any]:
     """The story as `--json` prints it, with so many events and attempts (None: all); of somebody who was erased that,
     and nothing else. Raises Failed when the ID names nobody."""
-    found = db.read(story.matches, given)
-    if not found:
+    (found, stored, subjects) = db.read(_find, settings, given, now)
+    if not found or stored is None:
         return _erased(db.read(kept_out.of_value, given), given)
     named, *others = found
-    stored = db.read(story.of_user, named.user_id)
-    (subject,) = with_rivals(db, db.read(users.subjects, [named.user_id], settings, now), settings, now)
+    (subject,) = with_rivals(db, subjects, settings, now)
     events = story.newest_events(db, named.user_id, None if newest is None else newest + 1)
     attempts = story.newest_attempts(db, named.user_id, None if newest is None else newest + 1)
     return {
@@ -89,12 +89,27 @@ def tell(db: Database, settings: Settings, given: str, newest: int | None, now: 
 
 def _erased(kept: Sequence[Kept], given: str) -> dict[str, Any]:
     if not kept:
-        raise errors.Failed(f"nobody is known as {given}; tried as {', '.join(story.KINDS)}")
+        raise errors.Failed(
+            f"nobody is known as {given}; tried as {', '.join(story.KINDS)} "
+            "(whom plain SQL wrote gets names by the next full pass)"
+        )
     return {
         "named_by": kept[0].kind,
         "erased_at": kept[0].at,
         "decision": {"decision": "skip", "reason": erased.ERASED, "remedy": remedies.REMEDIES[erased.ERASED]},
     }
+
+
+def _find(
+    connection: Connection, settings: Settings, given: str, now: datetime
+) -> tuple[list[Match], Story | None, list[Subject]]:
+    """As of one moment: in the next one they may be merged away. No story when the ID names nobody."""
+    database.as_of_now(connection)
+    found = story.matches(connection, given)
+    if not found:
+        return [], None, []
+    user_id = found[0].user_id
+    return found, story.of_user(connection, user_id), users.subjects(connection, [user_id], settings, now)
 
 
 def _judge(db: Database, settings: Settings, subject: Subject, stored: Story, now: datetime) -> _Verdict:
@@ -118,7 +133,7 @@ def _judge(db: Database, settings: Settings, subject: Subject, stored: Story, no
         user_id=subject.user.id,
         customer_id_from=", else ".join(settings.people.customer_id),
         rival=rival,
-        sent_as=f"the {sent_as.kind} {sent_as.value}" if sent_as is not None else "",
+        sent_as=f"the {sent_as.kind} {person_text.quoted(sent_as.value)}" if sent_as is not None else "",
         merged_into=subject.user.merged_into,
         every=f"{settings.sync.every.total_seconds():,.0f} s",
         hash=stored.hold.hash if stored.hold is not None else "",

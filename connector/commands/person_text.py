@@ -135,4 +135,4 @@ def quoted(value: Any) -> str:
 
 
 def _time(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at is not None else ""
+    return f"{at.replace(tzinfo=None).isoformat(' ', 'seconds')} UTC" if at is not None else ""

@@ -31,7 +31,8 @@ def merged(one: Learnt, other: Learnt, *, consent: bool = True) -> Learnt:
         for group, entries in other.preferences.items()
         for name, entry in entries.items()
     ]
-    return learn(one, words if consent else map(without_consent, words))
+    both = learn(one, words if consent else map(without_consent, words))
+    return replace(both, opted_out=True) if _opted_out_some_time(one) or _opted_out_some_time(other) else both
 
 
 def without_consent(word: Word) -> Word:
@@ -58,6 +59,11 @@ def _learn_one(known: Learnt, word: Word) -> Learnt:
             merged = _preferences(preferences.get(group, {}), entries, second)
             preferences = {**preferences, group: merged}
     return Learnt(opted_out, opt_changed_at, facts, preferences, opted_by)
+
+
+def _opted_out_some_time(known: Learnt) -> bool:
+    """Nobody said when, as it may be where SQL wrote it: then nothing is known to be newer."""
+    return known.opted_out and known.opt_changed_at is None
 
 
 def _at(second: int) -> datetime:

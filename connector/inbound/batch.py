@@ -28,10 +28,23 @@ class Batch:
 
     def write(self, connection: Connection, settings: Settings, now: datetime) -> None:
         """Everything, in the caller's transaction."""
+        doubtful = self._doubtful(connection)
         self.identities.write(connection, settings, now)
         events.add(connection, [self._placed(event) for event in self.events])
-        learn(connection, self.identities, self.words, now)
+        said = {
+            user_id: [*map(learnt.without_consent, words)] if user_id in doubtful else words
+            for user_id, words in self.words.items()
+        }
+        learn(connection, self.identities, said, now)
         pending.mark_mirrored(connection, list({self.identities.survivor(each) for each in self.reachable}), now)
+
+    def _doubtful(self, connection: Connection) -> set[str]:
+        """Of those whom the batch heard of and then merged, whoever Customer.io knows by an id of their own: they may
+        be somebody else, as in every merge, and opt nobody in."""
+        merged = [user_id for user_id in self.words if self.identities.survivor(user_id) != user_id]
+        if not merged:
+            return set()
+        return users.named_by(connection, merged, ["customer_id"]) | self.identities.named_lately("customer_id")
 
     def _placed(self, event: Event) -> Event:
         if event.user_id is None:

@@ -99,7 +99,11 @@ class Identities:
         wanted = set(whole)
         known = users.find(connection, [*wanted, *alone])
         loaded = users.load(connection, sorted({known[each] for each in wanted if each in known}))
-        return cls(known, {user_id: draft_of(user) for user_id, user in loaded.items()})
+        # SQL may have deleted a user and left what named them: it names nobody.
+        orphans = {each: known.pop(each) for each in wanted if each in known and known[each] not in loaded}
+        found = cls(known, {user_id: draft_of(user) for user_id, user in loaded.items()})
+        found._freed |= orphans
+        return found
 
     def owner(self, identifier: Identifier) -> str | None:
         """The user whom it names by now."""
@@ -143,7 +147,8 @@ class Identities:
         """
         draft = found.draft or self.make(at)
         refused = list(found.taken)
-        if draft.external_id is not None and not said.trusted:
+        keeps_email = draft.external_id is not None and not said.trusted
+        if keeps_email:
             refused += [each for each in said.names if each.kind == "email" and self.owner(each) != draft.id]
         for one in found.same:
             self.merge(one, draft)
@@ -153,7 +158,7 @@ class Identities:
                 continue
             if each.kind == "external_id" and draft.external_id is None:
                 draft.external_id, draft.changed = each.value, True
-            elif each.kind == "email":
+            elif each.kind == "email" and not keeps_email:
                 self._change_email(draft, str(said.email))
             if self.owner(each) is None:
                 self.name(each, draft.id)
@@ -177,6 +182,10 @@ class Identities:
         if identifier not in self._known:
             self._known[identifier] = user_id
             self._named[identifier] = user_id
+
+    def named_lately(self, kind: str) -> set[str]:
+        """Users whom the batch gave an identifier of this kind, each as they were before any merge."""
+        return {user_id for each, user_id in self._named.items() if each.kind == kind}
 
     def merge(self, loser: Draft, survivor: Draft) -> None:
         """The one turns out to be the other, whose own values win."""
@@ -215,7 +224,8 @@ class Identities:
         users.forget(connection, [(each, self.survivor(owner)) for each, owner in self._freed.items()])
         users.add(connection, [], [(each, self.survivor(owner)) for each, owner in self._named.items()])
         users.change(connection, [_values(draft) for draft in old], now)
-        conflicts.note(connection, [each.of(self.survivor(each.user_id)) for each in self._conflicts])
+        noted = [each.of(self.survivor(each.user_id)) for each in self._conflicts]
+        conflicts.note(connection, [each for each in noted if self.owner(each.identifier) != each.user_id])
         pending.mark_mirrored(connection, list({*(draft.id for draft in old), *merged.values()}), now)
         if settings is not None:
             entering = [draft.id for draft in changed if _enters_now(draft, settings, now)]

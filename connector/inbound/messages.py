@@ -4,7 +4,8 @@ A message means the user of its strongest identifier (`identities`). An anonymou
 arrived just then: until an hour later they may be created at once.
 
 `alias` says outright that two ids are one user: the one who has `previous_id` is merged into the other, also when both
-are known, unless it came with a key that stands in web pages. An id that nobody has yet names the user from now on.
+are known. With a key that stands in web pages it merges nobody who has an external_id, nor gives an address to
+somebody who has one. An id that nobody has yet names the user from now on.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def _alias(known: Identities, draft: Draft, message: Message, row: InboxRow) -> 
     previous = known.draft(owner)
     if previous is None or previous is draft:
         return
-    if message.public and previous.external_id is not None:
+    if message.public and _is_out_of_reach(previous, draft):
         known.conflict(draft, identifier, row.received_at)
         return
     known.merge(previous, draft)
@@ -97,6 +98,11 @@ def _without_opt_in(draft: Draft, message: Message, opt_out: str) -> Message:
         return replace(message, traits=merge.without(message.traits, opt_out))
     # The group that it stands in would come whole, and without it.
     return replace(message, traits={name: value for name, value in message.traits.items() if name != group})
+
+
+def _is_out_of_reach(previous: Draft, draft: Draft) -> bool:
+    """Whom a browser's key can't merge: a known user, or an address into one."""
+    return previous.external_id is not None or (previous.email is not None and draft.external_id is not None)
 
 
 def _is_known(draft: Draft) -> bool:

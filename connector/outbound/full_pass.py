@@ -25,7 +25,7 @@ from connector.core import decide, guard
 from connector.outbound import limits
 from connector.outbound.preparation import with_rivals
 from connector.settings import Settings
-from connector.store import facts, held, mirror, pending, runs, users
+from connector.store import database, facts, held, mirror, pending, runs, users
 from connector.store.database import Database
 
 CHUNK = 1000
@@ -120,8 +120,20 @@ def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
 
 
 def _note(connection: Connection, changed: Sequence[str], left: Sequence[str], now: datetime) -> None:
-    pending.mark(connection, changed, now, pending.FULL_PASS)
+    """Who was merged away meanwhile is left out here and below: they can't be found under the lock."""
+    database.lock_identities(connection)
+    pending.mark(connection, users.present(connection, changed), now, pending.FULL_PASS)
     mirror.leave(connection, left, now)
+
+
+def _release(connection: Connection, user_ids: Sequence[str], how: str, now: datetime) -> None:
+    database.lock_identities(connection)
+    pending.release(connection, users.present(connection, user_ids), how, now)
+
+
+def _enter(connection: Connection, what: str, user_ids: Sequence[str], hold_id: int) -> None:
+    database.lock_identities(connection)
+    held.enter(connection, what, users.present(connection, user_ids), hold_id)
 
 
 def _let_in(
@@ -133,7 +145,7 @@ def _let_in(
         found.holds.append(_hold(db, settings, held.CREATE, creates, verdict, now))
         return
     for chunk in _chunks(creates):
-        db.write(pending.release, chunk, "guard", turn.now())
+        db.write(_release, chunk, "guard", turn.now())
     found.released = len(creates)
     db.write(held.clear, held.CREATE)
 
@@ -157,7 +169,7 @@ def _let_out(
     grace = settings.people.delete.grace
     due = [user_id for user_id, left_at in waiting if (left_at or now) + grace <= now]
     for chunk in _chunks(due):
-        db.write(pending.release, chunk, "delete", turn.now())
+        db.write(_release, chunk, "delete", turn.now())
     found.deletes = len(due)
     found.leaving = len(waiting) - len(due)
     db.write(held.clear, held.DELETE)
@@ -211,7 +223,7 @@ def _hold(
         db.write(held.leave, what, chunk)
     came = sorted(wanted - before)
     for chunk in _chunks(came):
-        db.write(held.enter, what, chunk, hold_id)
+        db.write(_enter, what, chunk, hold_id)
     current = next(iter(db.read(held.current, what)), None)
     is_same = current is not None and current.reason == verdict.reason
     if current is not None and is_same and not came and current.valid(settings.sent_hash(), now):

@@ -99,6 +99,8 @@ def record(
     ours = pending.still_ours(connection, lease)
     if len(ours) < len(prepared):
         _log.warning("lease_lost", users=len(prepared) - len(ours))
+    # Whom SQL has deleted there is nothing to do for; left in the claim, they would come due for ever.
+    pending.finish(connection, lease, sorted(ours - {each.user_id for each in prepared}), now)
     notes = _Notes()
     owners = mirror.owners(connection, [_known_by(each).value for each in prepared if each.parts])
     for result in results:

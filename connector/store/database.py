@@ -163,6 +163,12 @@ def lock_identities(connection: Connection) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_IDENTITY_LOCK)))
 
 
+def as_of_now(connection: Connection) -> None:
+    """All that the transaction reads is as of one moment; the first statement in it. On SQLite it is anyhow."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+
+
 def lock_migrations(connection: Connection) -> None:
     """Held while the schema is brought up, so that two processes that start together don't both build it."""
     if connection.dialect.name == "postgresql":

@@ -3,7 +3,7 @@
 Their names hold a hash of what they index, so that one with another definition is another index. On PostgreSQL they are
 built and dropped CONCURRENTLY, each by itself and outside of any transaction: nobody waits for them. A build that was
 interrupted leaves an invalid index behind, which is dropped and built anew. On SQLite, which has one writer, a build
-is an ordinary transaction: about a second for each 300,000 users, while which messages wait.
+is an ordinary transaction, a second or two for a million users, in which messages wait.
 """
 
 from __future__ import annotations

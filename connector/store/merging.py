@@ -43,6 +43,8 @@ def _merge(connection: Connection, loser: str, survivor: str, now: datetime) -> 
     connection.execute(sa.delete(pending).where(pending.c.user_id == loser, pending.c.lease.is_(None)))
     in_flight = connection.execute(sa.select(pending.c.user_id).where(pending.c.user_id == loser)).first()
     if in_flight is None and not _mirrored(connection, loser):
+        # Who was merged into the loser before, and stayed behind, must not point to a row that is gone.
+        connection.execute(sa.update(users).where(users.c.merged_into == loser).values(merged_into=survivor))
         connection.execute(sa.delete(users).where(users.c.id == loser))
         return
     connection.execute(

@@ -11,8 +11,9 @@ from sqlalchemy.engine import Connection
 
 from connector.records import Mirror
 from connector.settings import Settings
-from connector.store import database, segments
-from connector.store.schema import identifiers, mirror, pending, users
+from connector.store import database, pending, segments
+from connector.store.schema import identifiers, mirror, users
+from connector.store.schema import pending as pending_rows
 
 CHUNK = 1000
 
@@ -31,6 +32,7 @@ def record(connection: Connection, people: Sequence[Mirror], renamed: Collection
         [_values(person) for person in people],
     )
     new = [person for person in people if person.created_at == person.synced_at or person.user_id in renamed]
+    survivors = _survivors(connection, [person.user_id for person in new])
     named = [person for person in new if person.id_kind == "id" and person.deleted_at is None]
     if named:
         naming = database.insert(connection, identifiers)
@@ -40,20 +42,43 @@ def record(connection: Connection, people: Sequence[Mirror], renamed: Collection
         )
         connection.execute(
             naming,
-            [{"kind": "customer_id", "value": each.customer_id, "user_id": each.user_id} for each in named],
+            [
+                {
+                    "kind": "customer_id",
+                    "value": each.customer_id,
+                    "user_id": survivors.get(each.user_id, each.user_id),
+                }
+                for each in named
+            ],
         )
-        # Who was merged while the call was under way left a bare row behind; the name is the survivor's.
-        survivor = sa.select(users.c.merged_into).where(users.c.id == identifiers.c.user_id).scalar_subquery()
-        merged = sa.select(users.c.id).where(users.c.merged_into.is_not(None))
-        connection.execute(
-            sa.update(identifiers)
-            .where(
-                identifiers.c.kind == "customer_id",
-                identifiers.c.value.in_([each.customer_id for each in named]),
-                identifiers.c.user_id.in_(merged),
-            )
-            .values(user_id=survivor)
-        )
+    for person in new:
+        if person.user_id in survivors:
+            _hand_over(connection, person, survivors[person.user_id])
+
+
+def _survivors(connection: Connection, user_ids: Sequence[str]) -> dict[str, str]:
+    """Of users who were created just now: those who were merged while the call was under way, and who they are now."""
+    if not user_ids:
+        return {}
+    merged = users.c.id.in_(database.texts(connection)), users.c.merged_into.is_not(None)
+    rows = connection.execute(sa.select(users.c.id).where(*merged), {"texts": database.dumps(user_ids)})
+    return {user_id: _survivor(connection, user_id) for user_id in rows.scalars().all()}
+
+
+def _survivor(connection: Connection, user_id: str) -> str:
+    merged_into = sa.select(users.c.merged_into)
+    while (following := connection.execute(merged_into.where(users.c.id == user_id)).scalar()) is not None:
+        user_id = following
+    return user_id
+
+
+def _hand_over(connection: Connection, person: Mirror, survivor: str) -> None:
+    """The person is the survivor's, if they are nobody at Customer.io yet; else nobody could ever be created under that
+    customer id. What was sent is not what they are now, so they are due."""
+    there = sa.select(mirror.c.user_id).where(mirror.c.user_id == survivor)
+    if connection.execute(there).first() is None:
+        connection.execute(sa.update(mirror).where(mirror.c.user_id == person.user_id).values(user_id=survivor))
+        pending.mark_mirrored(connection, [survivor], person.synced_at)
 
 
 class Looked(NamedTuple):
@@ -156,7 +181,8 @@ def standing(settings: Settings, dialect: str, now: datetime) -> Standing:
         mirror.c.segment_bits != bits,
     )
     outside = sa.not_(whitelisted) if settings.people.delete.enabled else sa.false()
-    released = sa.exists().where(pending.c.user_id == users.c.id, pending.c.release.is_not(None)).correlate(users)
+    let_go = pending_rows.c.user_id == users.c.id, pending_rows.c.release.is_not(None)
+    released = sa.exists().where(*let_go).correlate(users)
     missing = sa.and_(
         sa.or_(mirror.c.user_id.is_(None), mirror.c.deleted_at.is_not(None)),
         mirror.c.suppressed_at.is_(None),

@@ -2,8 +2,8 @@
 
 A walk goes up by id, and ids ascend with time, so it ends at the first page in which nothing is old: when there is
 nothing to delete it has looked at one page, whatever the table holds. (At a page, not at a row: the clocks of two
-servers differ a little.) Messages that are new or unread stay, whatever their age; but one that was refused goes, because
-its sender knows.
+servers differ a little.) Messages that are new or unread stay, whatever their age; but one that was refused goes,
+because its sender knows.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine.interfaces import Dialect
 
-from connector.store import defaults
+from connector.store import checks, defaults
 
 metadata = sa.MetaData(
     naming_convention={
@@ -104,6 +104,15 @@ users = sa.Table(
     sa.Column("fresh_until", Utc),
     # Only who is a person of their own at Customer.io leaves a row behind when they turn out to be somebody else.
     sa.Column("merged_into", sa.Text),
+    *checks.an_object("users", "attributes"),
+    *checks.times("users", "created_at", "first_seen_at", "updated_at"),
+)
+
+sa.Index(
+    "ix_users_merged_into",
+    users.c.merged_into,
+    sqlite_where=users.c.merged_into.is_not(None),
+    postgresql_where=users.c.merged_into.is_not(None),
 )
 
 identifiers = sa.Table(
@@ -133,6 +142,9 @@ events = sa.Table(
     sa.Column("reason", sa.Text),
     sa.UniqueConstraint("source", "source_id"),
     sa.Index("ix_events_user_id_occurred_at", "user_id", "occurred_at"),
+    *checks.an_object("events", "properties"),
+    *checks.an_object("events", "context"),
+    *checks.times("events", "occurred_at", "received_at"),
 )
 
 # An index of PostgreSQL takes no entry of more than 2.7 KB, and nobody's event may be refused for its long name.
@@ -180,6 +192,7 @@ pending = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("release", sa.Text),
     sa.Index("ix_pending_due", "priority", "due_at"),
+    *checks.times("pending", "due_at"),
 )
 sa.Index(
     "ix_pending_lease",

@@ -98,6 +98,14 @@ def load(connection: Connection, user_ids: Sequence[str]) -> dict[str, User]:
     return found
 
 
+def present(connection: Connection, user_ids: Sequence[str]) -> list[str]:
+    """Those of the users who are there still: a merge takes users away. Until the end of the transaction it takes none
+    if the identity lock is held."""
+    ids = _IDS_POSTGRES if connection.dialect.name == "postgresql" else _IDS_SQLITE
+    query = sa.select(users.c.id).where(users.c.id.in_(ids))
+    return list(connection.execute(query, {"ids": database.dumps(user_ids)}).scalars())
+
+
 def subjects(connection: Connection, user_ids: Sequence[str], settings: Settings, now: datetime) -> list[Subject]:
     """The users with their memberships as of `now` and their mirrors; `taken` is not judged yet."""
     bits = segments.bits(settings, connection.dialect.name, now)

@@ -14,6 +14,8 @@ TIME = sa.DateTime(timezone=True)
 def upgrade() -> None:
     op.add_column("users", sa.Column("fresh_until", TIME))
     op.add_column("users", sa.Column("merged_into", sa.Text()))
+    merged = sa.text("merged_into IS NOT NULL")
+    op.create_index("ix_users_merged_into", "users", ["merged_into"], sqlite_where=merged, postgresql_where=merged)
     op.create_table(
         "conflicts",
         sa.Column("user_id", sa.Text(), nullable=False),
@@ -39,5 +41,6 @@ def downgrade() -> None:
     op.drop_index("ix_attempts_user_id", "attempts")
     op.drop_table("imports")
     op.drop_table("conflicts")
+    op.drop_index("ix_users_merged_into", "users")
     op.drop_column("users", "merged_into")
     op.drop_column("users", "fresh_until")

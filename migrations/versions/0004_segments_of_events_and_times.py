@@ -9,8 +9,8 @@ branch_labels = None
 depends_on = None
 
 # The same reading as in the connector: an ISO 8601 date or time, or seconds, or milliseconds where seconds make no
-# sense; in microseconds since 1970, NULL for anything else. No block with an exception: that would be a subtransaction for
-# each call. Where a clock is set back, the first of two equal times is meant, PostgreSQL by itself takes the second.
+# sense; in microseconds since 1970, NULL for anything else. No block with an exception: that would be a subtransaction
+# for each call. Where a clock is set back, the first of two equal times is meant; PostgreSQL itself takes the second.
 TIME_OF = r"""
 CREATE FUNCTION connector_time(value jsonb, zone text) RETURNS bigint
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $function$

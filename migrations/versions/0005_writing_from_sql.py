@@ -49,27 +49,54 @@ DEFAULTS = {
     },
 }
 
+# What nobody could read would stop the passes of everybody, so the writer hears of it. A later migration that lets
+# SQLite rebuild one of these tables has to name them again: what builds it anew doesn't see them.
+DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+SECOND = f"{DAY} [0-2][0-9]:[0-5][0-9]:[0-5][0-9]"
+OBJECT = {
+    "sqlite": "json_valid({0}) AND json_type({0}) = 'object'",
+    "postgresql": "jsonb_typeof({0}) = 'object'",
+}
+TIME = {
+    "sqlite": "{0} IS NULL OR (({0} GLOB '" + SECOND + "' OR {0} GLOB '" + SECOND + "." + "[0-9]" * 6 + "') "
+    "AND substr({0}, 12, 2) < '24' AND date(substr({0}, 1, 10), '+0 days') IS substr({0}, 1, 10) "
+    "AND substr({0}, 1, 4) <> '0000')",
+    "postgresql": "{0} >= '0001-01-01 00:00:00+00' AND {0} < '10000-01-01 00:00:00+00'",
+}
+CHECKS = {
+    "users": {"attributes": OBJECT, "created_at": TIME, "first_seen_at": TIME, "updated_at": TIME},
+    "events": {"properties": OBJECT, "context": OBJECT, "occurred_at": TIME, "received_at": TIME},
+    "pending": {"due_at": TIME},
+}
+
 
 def upgrade() -> None:
     op.create_index("ix_events_user_id_occurred_at", "events", ["user_id", "occurred_at"])
-    alter({table: {name: default[dialect()] for name, default in of.items()} for table, of in DEFAULTS.items()})
+    defaults = {table: {name: each[dialect()] for name, each in of.items()} for table, of in DEFAULTS.items()}
+    alter(defaults, wanted=True)
 
 
 def downgrade() -> None:
     name_activities()
-    alter({table: dict.fromkeys(of) for table, of in DEFAULTS.items()})
+    alter({table: dict.fromkeys(of) for table, of in DEFAULTS.items()}, wanted=False)
     op.drop_index("ix_events_user_id_occurred_at", "events")
 
 
-def alter(defaults) -> None:
-    """Sets these defaults (None: no default any more); `activity_id` may be empty while there are defaults."""
+def alter(defaults, *, wanted) -> None:
+    """Sets these defaults (None: no default any more), and the checks where they are `wanted`; then `activity_id` may
+    be empty, too."""
     indexes = [statement for table in defaults for statement in drop_indexes(table)]
     for table, columns in defaults.items():
         with op.batch_alter_table(table) as batch:
             for name, default in columns.items():
                 batch.alter_column(name, server_default=None if default is None else sa.text(default))
             if table == "events":
-                batch.alter_column("activity_id", nullable=columns["source"] is not None)
+                batch.alter_column("activity_id", nullable=wanted)
+            for name, condition in CHECKS[table].items():
+                if wanted:
+                    batch.create_check_constraint(f"ck_{table}_{name}", sa.text(condition[dialect()].format(name)))
+                elif dialect() != "sqlite":  # which rebuilds the table without them anyhow
+                    batch.drop_constraint(f"ck_{table}_{name}", type_="check")
     for statement in indexes:
         op.get_bind().exec_driver_sql(statement)
 

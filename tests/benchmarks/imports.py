@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from connector.commands import import_files
 from connector.settings import Settings
 from connector.store import documents, schema
 from connector.store.database import Database
+from tests.benchmarks import memory
 from tests.benchmarks.stores import Store
 
 _ROOT = Path(__file__).parents[2]
@@ -151,7 +151,7 @@ def _import(url: str, file: Path, transport: str) -> None:
     db.close()
     if summary.rejected or not summary.stored:
         raise RuntimeError(f"{cli.cli.info.name} did not import {file}: {summary}")
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_mb = memory.peak_mb(os.getpid())
     print(json.dumps(Ran(summary.stored / seconds, summary.stored / (writing.seconds or 1), peak_mb)._asdict()))
 
 

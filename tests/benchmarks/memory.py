@@ -38,12 +38,13 @@ def _peaks(store: Store, requests: int) -> list[float]:
             with bursts.warm(process.port, requests, part) as load_process:
                 bursts.burst(load_process, requests)
             bursts.wait_until_read(db)
-            peaks.append(_peak_mb(process.pid))
+            peaks.append(peak_mb(process.pid))
         bursts.expect(db.read(bursts.count_inbox), _PARTS * (load.WARM_UP + requests), "messages in the inbox")
     return peaks
 
 
-def _peak_mb(pid: int) -> float:
+def peak_mb(pid: int) -> float:
+    """The most memory a process has had since it began; `getrusage` of a child also knows its parent's."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
     if found is None:
         raise RuntimeError("this system does not tell how much memory a process needed")

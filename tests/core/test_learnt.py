@@ -120,6 +120,13 @@ def test_who_turns_out_to_be_two_keeps_whose_word_the_last_one_was() -> None:
     assert learnt.merged(Learnt(), ours) == ours
 
 
+def test_an_opt_out_of_which_nobody_said_when_stays_in_a_merge() -> None:
+    undated = Learnt(opted_out=True)
+    subscribed = Learnt(opted_out=False, opt_changed_at=START)
+    assert learnt.merged(undated, subscribed).opted_out
+    assert learnt.merged(subscribed, undated).opted_out
+
+
 def test_each_topic_has_its_own_newest_word() -> None:
     first = Word(START, preferences={"topics": {"news": True, "offers": True}})
     second = Word(START + timedelta(days=1), preferences={"topics": {"offers": False}})

@@ -94,6 +94,8 @@ def test_bad_rows_of_events_have_one_reason_each(db: Database, tmp_path: Path) -
         ({**good, "occurred_at": None}, "no_time"),
         ({**good, "occurred_at": "0000-01-01"}, "bad_time"),
         ({**good, "occurred_at": 1e300}, "bad_time"),
+        ({**good, "occurred_at": "20240517"}, "bad_time"),
+        ({**good, "occurred_at": 20240517}, "bad_time"),
         ({**good, "id": True}, "bad_id"),
         ({**good, "id": "x" * 201}, "bad_id"),
         ({**good, "external_id": None}, "no_identifier"),

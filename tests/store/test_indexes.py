@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from connector.records import Identifier
 from connector.settings import Event, Settings
-from connector.store import export, inbox, mirror, pending, retention, schema, segments, users
+from connector.store import export, inbox, merging, mirror, pending, retention, schema, segments, users
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW
@@ -218,3 +218,9 @@ def test_a_touch_finds_its_row_by_the_key(db: Database, plan: Plan) -> None:
 def test_who_was_deleted_lately_is_found_by_when(db: Database, plan: Plan) -> None:
     assert "ix_mirror_deleted_at" in plan(mirror.deleted_since, NOW)
     assert "ix_mirror_deleted_at" in plan(mirror.deleted, ["c1", "c2"], NOW)
+
+
+def test_a_merge_and_what_is_recorded_meanwhile_find_their_rows_by_index(db: Database, plan: Plan) -> None:
+    given.have(db, given.user("nobody there yet"))
+    assert "ix_users_merged_into" in plan(merging.merge, {"nobody there yet": "U10002"}, NOW)
+    assert not reads_whole(plan(mirror.record, [given.person("U10003", customer_id="c-1")]), "users")

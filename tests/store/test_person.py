@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector import errors
@@ -172,6 +173,29 @@ def test_no_text_of_the_data_can_move_the_cursor(db: Database) -> None:
     assert r'"a\u001b[2J" = "b\u009b2J\n\u202e"' in said(db, "U1")
 
 
+def test_nor_can_the_id_that_somebody_was_sent_under(db: Database) -> None:
+    given.have(db, pro("U1", external_id="new"))
+    given.sent(db, given.person("U1", customer_id="old\x1b[2J\nattribute"))
+    assert all(line.isprintable() for line in said(db, "U1").split("\n"))
+    assert r'has them under the id "old\u001b[2J\nattribute"' in said(db, "U1")
+
+
+def test_who_is_merged_away_meanwhile_is_told_as_they_were(db: Database) -> None:
+    given.have(db, given.user("U1", external_id="1"), given.user("anonymous", external_id=None, email=None))
+    db.write(users.add, [], [(Identifier("anonymous_id", "a1"), "anonymous")])
+    merged: list[str] = []
+
+    @sa.event.listens_for(db.reader, "after_cursor_execute")
+    def merge_behind_the_first_look(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if not merged and "FROM identifiers" in statement:
+            merged.append(statement)
+            db.write(merging.merge, {"anonymous": "U1"}, NOW)
+
+    assert told(db, "a1")["user"]["id"] == "anonymous"
+    assert merged
+    assert told(db, "a1")["user"]["id"] == "U1"
+
+
 @pytest.mark.parametrize(
     ("user", "reason", "remedy"),
     [
@@ -199,7 +223,7 @@ def test_who_is_not_sent_hears_why_and_what_to_do(db: Database, user: dict[str, 
     ("user", "sent", "reason", "remedy"),
     [
         ({"attributes": {}}, {}, "left_kept", "stay at Customer.io"),
-        ({"external_id": "9"}, {}, "customer_id_changed", "the id 1"),
+        ({"external_id": "9"}, {}, "customer_id_changed", 'the id "1"'),
         ({}, {"attributes": {"email": "U1@b.co", "hull_segments": ["pro", "all"], "plan": "pro"}}, "unchanged", "noth"),
     ],
 )

@@ -47,6 +47,7 @@ def shape(db: Database) -> dict[str, Any]:
             "key": look.get_pk_constraint(table),
             "foreign": look.get_foreign_keys(table),
             "unique": look.get_unique_constraints(table),
+            "checks": sorted(str(each["name"]) for each in look.get_check_constraints(table)),
         }
         for table in schema.metadata.tables
     }
@@ -103,7 +104,72 @@ def test_the_metadata_makes_the_same_columns_and_defaults_as_the_migrations(db: 
         assert columns == {
             each["name"]: (each["type"], each["nullable"], each["default"]) for each in shape(made)[table]["columns"]
         }
+    assert checks(db) == checks(made)
     made.close()
+
+
+UNREADABLE = {
+    "users": {
+        "attributes": ("not json", "[1]", '"text"', "null", "{plan: 'pro'}"),
+        "created_at": ("yesterday", "2024-02-31 09:30:00.000000", "0000-01-01 00:00:00", "infinity"),
+        "updated_at": ("1700000000", "2024-05-17 24:30:00"),
+        "first_seen_at": ("2024-05-17 09:60:00.000000",),
+    },
+    "events": {
+        "properties": ("not json", "[1]"),
+        "context": ("7",),
+        "occurred_at": ("yesterday evening", "-infinity"),
+        "received_at": ("17.05.2024",),
+    },
+    "pending": {"due_at": ("soon",)},
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [(table, column, value) for table, of in UNREADABLE.items() for column, values in of.items() for value in values],
+)
+def test_what_nobody_could_read_is_refused_to_its_writer(
+    db: Database, store_kind: str, table: str, column: str, value: str
+) -> None:
+    if store_kind == "postgresql" and value == "yesterday":
+        return  # PostgreSQL knows when that was
+    execute(db, "INSERT INTO users (id) VALUES ('there')")
+    needed = {"users": ("id", "new"), "events": ("name", "x"), "pending": ("user_id", "there")}[table]
+    quoted = value.replace("'", "''")
+    statement = f"INSERT INTO {table} ({needed[0]}, {column}) VALUES ('{needed[1]}', '{quoted}')"
+    with pytest.raises((sa.exc.IntegrityError, sa.exc.DataError)):
+        execute(db, statement)
+
+
+def test_on_sqlite_a_time_in_another_zone_is_refused_rather_than_read_as_utc(db: Database, store_kind: str) -> None:
+    if store_kind != "sqlite":
+        return
+    with pytest.raises(sa.exc.IntegrityError):
+        execute(db, "INSERT INTO users (created_at) VALUES ('2024-05-17T09:30:00+02:00')")
+    execute(db, "INSERT INTO users (created_at, updated_at) VALUES (NULL, CURRENT_TIMESTAMP)")
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime.min.replace(tzinfo=UTC),
+        datetime(2024, 2, 29, 23, 59, 59, 999_999, UTC),
+        datetime.max.replace(tzinfo=UTC),
+    ],
+)
+def test_every_time_that_can_be_read_can_be_written(db: Database, at: datetime) -> None:
+    given.have(db, given.user("U1", created_at=at))
+    assert given.rows(db, schema.users, "created_at") == [at]
+
+
+def checks(db: Database) -> dict[str, dict[str, str]]:
+    """What every table refuses, by the name of the check."""
+    look = sa.inspect(db.writer)
+    return {
+        table: {str(each["name"]): str(each["sqltext"]) for each in look.get_check_constraints(table)}
+        for table in schema.metadata.tables
+    }
 
 
 def test_up_and_down_keep_every_row_index_and_constraint_of_a_populated_store(empty_store_url: str) -> None:

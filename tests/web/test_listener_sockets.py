@@ -155,7 +155,7 @@ def test_a_process_that_is_handed_both_says_their_urls(place: Place, held: list[
 
 
 async def test_with_reuse_port_the_next_one_listens_first_and_waits_a_bounded_time_for_the_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(app, "_PREDECESSOR_SECONDS", 0.2)
     with socket.socket() as reserved:
@@ -172,7 +172,8 @@ async def test_with_reuse_port_the_next_one_listens_first_and_waits_a_bounded_ti
                     await asyncio.sleep(0.01)
             with pytest.raises(errors.StoreInUse, match="another connector runs on"):
                 await starting
-    assert capsys.readouterr().out.count("waiting_for_predecessor") == 1
+    said = capfd.readouterr()
+    assert (said.out + said.err).count("waiting_for_predecessor") == 1
 
 
 def accepts(port: int) -> bool:

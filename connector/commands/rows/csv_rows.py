@@ -51,18 +51,20 @@ def layout(
             guess.look([cells for cells in some if len(cells) == len(found)])
             watch()
     except csv.Error as error:
-        raise errors.Misconfigured(f"{name} can't be read as CSV, line {rows.line_num}: {error}") from error
+        raise errors.Misconfigured(
+            f"{name} can't be read as CSV, line {rows.line_num}: {error}; a quote there or further up may not be closed"
+        ) from error
     return Layout(separator, guess.columns(name))
 
 
 def lines(file: IO[str], name: str, layout: Layout) -> Iterator[Line]:
-    """The rows in order; blank lines are none."""
+    """The rows in order; blank lines are none, nor are rows of empty cells, which spreadsheets leave at the end."""
     rows = csv.reader(_lines(file, name), delimiter=layout.separator, strict=True)
     next(rows)
     before = rows.line_num
     for cells in rows:
         number, before = before + 1, rows.line_num
-        if cells:
+        if any(cells):
             yield _line(number, cells, layout.columns)
 
 

@@ -14,6 +14,7 @@ from connector.core import text, times
 IDENTIFIERS = ("external_id", "email", "anonymous_id")
 MAX_ID = 1000
 
+_DAY = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 
 
@@ -53,6 +54,10 @@ def time(name: str, value: Any, zone: ZoneInfo) -> datetime | Bad | None:
         value = value.strip()
         if not value:
             return None
+    if _DAY.fullmatch(str(value)):
+        # As seconds it would be in 1970.
+        return Bad("bad_time", f"{name} looks like a day; write it as 2024-05-17")
+    if isinstance(value, str):
         at = times.from_number(float(value)) if _NUMBER.fullmatch(value) else times.parse(value, zone)
     elif value is None:
         return None

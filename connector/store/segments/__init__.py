@@ -1,6 +1,6 @@
 """Segments as SQL: one condition, one predicate, the same for one user, a claimed batch and the whole table.
 
-    settings' conditions -> predicates -> operands (columns, JSON) -> one expression for each dialect
+    settings' conditions -> predicates -> operands (columns; documents) -> one expression for each dialect
 
 No membership is stored: what depends on the time is asked as of `now`, which the caller passes, so that a window is
 right at every moment. Segment bits are a text of 0 and 1, one for each segment in the settings' order. Who was merged
@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from connector.settings import Settings, conditions
 from connector.store.schema import users
 from connector.store.segments import predicates
-from connector.store.segments.operands import Predicate, Scope
+from connector.store.segments.operand import Predicate, Scope
 
 PAGE = 1000
 _PART = 20

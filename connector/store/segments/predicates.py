@@ -16,7 +16,7 @@ from connector.settings import conditions
 from connector.store import schema
 from connector.store.schema import events, users
 from connector.store.segments import operands
-from connector.store.segments.operands import Predicate, Scope
+from connector.store.segments.operand import Operand, Predicate, Scope
 
 _PART = 20
 _NEGATIONS: dict[conditions.Operator, conditions.Operator] = {"is_not": "is", "not_in": "in", "not_within": "within"}
@@ -60,7 +60,7 @@ def _in_parts(several: Sequence[Predicate], join: Callable[[Sequence[Predicate]]
 
 
 def _compare(
-    operand: operands.Operand,
+    operand: Operand,
     condition: conditions.Attribute | conditions.Property,
     scope: Scope,
     *,
@@ -75,7 +75,7 @@ def _compare(
     return holds if wanted else sa.not_(sa.func.coalesce(holds, sa.false()))
 
 
-def _holds(operand: operands.Operand, operator: conditions.Operator, value: Any, scope: Scope) -> Predicate:
+def _holds(operand: Operand, operator: conditions.Operator, value: Any, scope: Scope) -> Predicate:
     match operator:
         case "is":
             return operand.equals(value)

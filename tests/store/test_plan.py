@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from connector.commands import never_seen, plan, plan_text
 from connector.outbound import full_pass, planning
@@ -172,8 +173,10 @@ def test_a_restored_store_is_told(db: Database) -> None:
 
 
 def test_who_was_merged_into_another_is_nobody(db: Database) -> None:
-    given.have(db, user("A"), user("B", merged_into="A"))
+    given.have(db, user("A"), user("B"))
     sent(db, "B")
+    gone = sa.update(schema.users).where(schema.users.c.id == "B").values(merged_into="A")
+    db.write(lambda connection: connection.execute(gone))
     assert decisions(db, DELETING) == {"create": {"entered": 1}, "skip": {"merged": 1}}
 
 

@@ -14,7 +14,8 @@ from connector import listener, problem
 from connector.listener.connections import Limits
 
 PROMPT_SECONDS = 2.0
-QUICK = Limits(head_seconds=0.3, body_seconds=0.3, quiet_seconds=0.2, arriving_seconds=5)
+# Long enough for a machine that stands still for a moment: clients in the same process would count as slow.
+QUICK = Limits(head_seconds=1.0, body_seconds=0.6, quiet_seconds=0.2, arriving_seconds=5)
 
 
 @dataclass

@@ -108,8 +108,9 @@ def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
             outside += [(each.user_id, each.left_at) for each in some if each.outside]
             changed = [each.user_id for each in some if each.is_person and each.changed]
             left = [each.user_id for each in some if each.outside and each.left_at is None]
+            back = [each.user_id for each in some if each.is_person and not each.outside and each.left_at is not None]
             turn.now()
-            db.write(_note, changed, left, now)
+            db.write(_note, changed, left, back, now)
             found.changed += len(changed)
     seen, suspicion = limits.look(db, settings)
     _let_in(db, settings, _creates(db, settings, missing, turn, found), suspicion, turn, found)
@@ -119,11 +120,14 @@ def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
         db.write(facts.see, seen)
 
 
-def _note(connection: Connection, changed: Sequence[str], left: Sequence[str], now: datetime) -> None:
+def _note(
+    connection: Connection, changed: Sequence[str], left: Sequence[str], back: Sequence[str], now: datetime
+) -> None:
     """Who was merged away meanwhile is left out here and below: they can't be found under the lock."""
     database.lock_identities(connection)
     pending.mark(connection, users.present(connection, changed), now, pending.FULL_PASS)
     mirror.leave(connection, left, now)
+    mirror.come_back(connection, back)
 
 
 def _release(connection: Connection, user_ids: Sequence[str], how: str, now: datetime) -> None:

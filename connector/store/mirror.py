@@ -134,6 +134,11 @@ def look_again(connection: Connection, after: str, limit: int) -> str | None:
     return user_ids[-1]
 
 
+def come_back(connection: Connection, user_ids: Sequence[str]) -> None:
+    """These people are in a whitelisted segment again: who leaves once more has their whole grace before them."""
+    connection.execute(sa.update(mirror).where(mirror.c.user_id.in_(user_ids)).values(left_at=None))
+
+
 def owners(connection: Connection, customer_ids: Iterable[str]) -> dict[str, str]:
     """Which user's live mirror has each of these customer ids; those that nobody has are absent."""
     wanted = list(customer_ids)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from connector.commands import sync as syncing
+from connector.outbound import full_pass
 from connector.records import Received
 from connector.settings import Settings
 from connector.store import inbox, schema
@@ -96,6 +97,22 @@ async def test_who_is_back_within_the_grace_stays_and_leaves_anew_the_next_time(
     assert (deletes(sandbox), list(sandbox.people())) == (0, ["c1"])
     await syncing.sync(db, settings, clock)
     assert deletes(sandbox) == 1
+
+
+async def test_a_return_counts_when_a_pass_has_seen_it_though_nothing_could_be_sent(
+    db: Database, settings: Settings, sandbox: Sandbox, give: Give, clock: Clock
+) -> None:
+    give(settings, user(1), user(2))
+    await syncing.sync(db, settings, clock)
+    give(settings, user(1, "free"))
+    await syncing.sync(db, settings, clock)
+    give(settings, user(1))
+    full_pass.run(db, settings, clock)
+    clock.move(hours=25)
+    give(settings, user(1, "free"))
+    found = full_pass.run(db, settings, clock)
+    assert found is not None
+    assert (found.deletes, found.leaving) == (0, 1)
 
 
 async def test_with_deletion_off_they_stay_and_their_grace_begins_when_it_is_switched_on(

@@ -29,6 +29,7 @@ MAX_ID_BYTES = 150
 MAX_ATTRIBUTES = 300
 OPT_OUT = "unsubscribed"
 PREFERENCES = "cio_subscription_preferences"
+_SHORT = MAX_VALUE_BYTES // 4  # letters, of at most four bytes each
 CONSENT = frozenset({OPT_OUT, PREFERENCES})
 
 
@@ -39,7 +40,7 @@ def memberships(bits: str, settings: Settings) -> list[str]:
 
 def whitelisted(bits: str, settings: Settings) -> bool:
     """True when the user is in a segment whose users are sent."""
-    return any(name in settings.people.segments for name in memberships(bits, settings))
+    return any(bits[position] == "1" for position in settings.whitelist)
 
 
 def customer_id_value(user: User, people: People) -> tuple[str, Any]:
@@ -98,11 +99,12 @@ def attributes(
             wanted[people.segments_attribute] = names
     if opted_out is not None:
         wanted[OPT_OUT] = opted_out
-    zone = ZoneInfo(people.timezone)
     for pick in people.attributes:
         value = _builtin(user, pick.name) if pick.name in _BUILTIN else merge.at(user.attributes, pick.name)
         if value is not None and value != "":
-            _put(wanted, left_out, pick.sent_as, _dated(pick, value, zone))
+            if isinstance(value, str):
+                value = _dated(pick, value, people.zone)
+            _put(wanted, left_out, pick.sent_as, value)
     return wanted, tuple(left_out)
 
 
@@ -128,7 +130,10 @@ def preferences(known: Mapping[str, Mapping[str, Preference]]) -> dict[str, Any]
 
 
 def _put(wanted: dict[str, Any], left_out: list[LeftOut], name: str, value: Any) -> None:
-    size = _size(value)
+    if isinstance(value, str) and len(value) <= _SHORT:
+        size = 0  # most are, and needn't be encoded to know it
+    else:
+        size = _size(value)
     if size > MAX_VALUE_BYTES:
         left_out.append(LeftOut(name, "value_too_long", f"the value is {size:,} bytes, 1,000 are allowed"))
     elif len(wanted) >= MAX_ATTRIBUTES:
@@ -141,12 +146,9 @@ def _size(value: Any) -> int:
     return len(value.encode()) if isinstance(value, str) else len(msgspec.json.encode(value))
 
 
-def _dated(pick: Pick, value: Any, zone: ZoneInfo) -> Any:
+def _dated(pick: Pick, value: str, zone: ZoneInfo) -> str | int:
     """Customer.io's date conditions match unix seconds only, so what holds an ISO 8601 time becomes that."""
-    if not isinstance(value, str):
-        return value
-    named_so = pick.date or pick.name.endswith(("_at", "_date")) or pick.sent_as.endswith(("_at", "_date"))
-    if named_so or times.has_offset(value):
+    if pick.is_time or times.has_offset(value):
         at = times.parse(value, zone)
         return value if at is None else int(at.timestamp())
     return value

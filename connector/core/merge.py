@@ -20,8 +20,11 @@ def account(before: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def at(given: Mapping[str, Any], path: str) -> Any:
     """What stands at a dotted path; None when nothing does."""
-    value: Any = dict(given)
-    for part in path.split("."):
+    if "." not in path:
+        return given.get(path)
+    first, *deeper = path.split(".")
+    value = given.get(first)
+    for part in deeper:
         if not isinstance(value, dict):
             return None
         value = value.get(part)

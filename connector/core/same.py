@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-_SINGLE = frozenset({str, bool, int, float, type(None)})
+SINGLE = frozenset({str, bool, int, float, type(None)})
 
 
 def as_json(before: Any, after: Any) -> bool:
@@ -13,7 +13,7 @@ def as_json(before: Any, after: Any) -> bool:
 
     A number may come back from a store in another form than it went in: PostgreSQL gives 1e23 back as the integer.
     """
-    if type(before) is type(after) and type(before) in _SINGLE:
+    if type(before) is type(after) and type(before) in SINGLE:
         return bool(before == after)
     # Not by recursion: a value of 1,000 bytes can be nested deeper than Python follows.
     pairs = [(before, after)]

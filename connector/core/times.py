@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 _OFFSET = r"(Z|z|[+-]\d{2}(:?\d{2})?)"
 _ISO = re.compile(rf"\d{{4}}-\d{{2}}-\d{{2}}([T ]\d{{2}}:\d{{2}}(:\d{{2}}([.,]\d{{1,9}})?)?( ?{_OFFSET})?)?")
 _WITH_OFFSET = re.compile(rf"\d{{4}}-\d{{2}}-\d{{2}}[T ]\d{{2}}:\d{{2}}.*{_OFFSET}")
+_UNTIDY = re.compile(r"[.,]\d{7}| [Z+-]|z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FROM_HERE_ON_MILLISECONDS = 100_000_000_000  # as seconds this is the year 5138
 
@@ -17,12 +18,15 @@ def parse(text: str, zone: tzinfo) -> datetime | None:
     if not _ISO.fullmatch(text):
         return None
     try:
-        # Python reads at most six digits of a fraction, and no blank before an offset.
-        tidy = re.sub(r"([.,]\d{6})\d*", r"\1", text).replace("z", "Z")
-        at = datetime.fromisoformat(re.sub(r" (?=[Z+-])", "", tidy))
+        at = datetime.fromisoformat(_tidy(text) if _UNTIDY.search(text) else text)
         return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def _tidy(text: str) -> str:
+    """As Python reads it: with at most six digits of a fraction, and no blank before an offset."""
+    return re.sub(r" (?=[Z+-])", "", re.sub(r"([.,]\d{6})\d*", r"\1", text).replace("z", "Z"))
 
 
 def has_offset(text: str) -> bool:

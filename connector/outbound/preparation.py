@@ -80,7 +80,9 @@ def with_rivals(db: Database, subjects: Sequence[Subject], settings: Settings, n
         value = wanted.get(user_id)
         taken = value is not None and owners.setdefault(value, user_id) != user_id
         is_deleted = deleted.get(value) if value is not None else None
-        judged.append(replace(subject, taken=taken, id_deleted_at=is_deleted, erased=user_id in gone))
+        is_gone = user_id in gone
+        is_plain = not (taken or is_gone) and is_deleted is None
+        judged.append(subject if is_plain else replace(subject, taken=taken, id_deleted_at=is_deleted, erased=is_gone))
     return judged
 
 

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr, model_validator
 
@@ -36,6 +37,7 @@ from connector.settings.faults import Path, Problem, did_you_mean, quoted, refus
 
 # Tables and keys of the full contract that this version refuses.
 MOST_SEGMENTS = 500
+_TIMES = ("_at", "_date")
 LATER: frozenset[Path] = frozenset({
     ("store", "events"),
     ("events",), ("events", "names"), ("events", "pages"), ("events", "anonymous"), ("events", "max_age"),
@@ -140,6 +142,11 @@ class Pick(_Table):
             return "hull_id"
         return (self.as_ or self.name.replace(".", "_")).replace("/", "-")
 
+    @functools.cached_property
+    def is_time(self) -> bool:
+        """Whether any ISO 8601 date in it is meant as a time, also without an offset."""
+        return self.date or self.name.endswith(_TIMES) or self.sent_as.endswith(_TIMES)
+
 
 class Delete(_Table):
     """Whether people who left every whitelisted segment are deleted at Customer.io, and how long after that."""
@@ -164,6 +171,11 @@ class People(_Table):
     max_attributes_per_call: int = Field(30, ge=1, le=300)
     timezone: values.ZoneName = "UTC"
     delete: Delete = Delete()
+
+    @functools.cached_property
+    def zone(self) -> ZoneInfo:
+        """What times without an offset are read in."""
+        return ZoneInfo(self.timezone)
 
 
 class Guard(_Table):
@@ -217,6 +229,11 @@ class Settings(_Table):
         ]:
             raise refused(*problems)
         return self
+
+    @functools.cached_property
+    def whitelist(self) -> tuple[int, ...]:
+        """The positions of the segments whose users are sent, counted from 0."""
+        return tuple(position for position, name in enumerate(self.segments) if name in self.people.segments)
 
     def sent_hash(self) -> str:
         """12 hex digits that change when what is sent, or to whom, does; no secret, port or pace is in it."""

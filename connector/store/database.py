@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +59,21 @@ _TEXTS_POSTGRES = sa.text("SELECT value FROM json_array_elements_text(:texts)").
 def texts(connection: Connection) -> sa.TextualSelect:
     """Texts that come as one parameter, `texts`, the JSON text of a list."""
     return _TEXTS_POSTGRES if connection.dialect.name == "postgresql" else _TEXTS_SQLITE
+
+
+def among(connection: Connection, column: sa.ColumnElement[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
+    """The column is one of so few texts that the planner may count them; at most a thousand."""
+    if connection.dialect.name == "postgresql":
+        # One array: as many parameters took a quarter of the time of what is asked with them.
+        return column == sa.any_(sa.literal(list(values), postgresql.ARRAY(sa.Text)))
+    return column.in_(values)
+
+
+def all_of_it(connection: Connection) -> None:
+    """What the transaction streams it reads to the end; before the query. PostgreSQL takes a cursor for one of which a
+    tenth is read, and looks up one by one, which takes twice as long."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SET LOCAL cursor_tuple_fraction = 1"))
 
 
 def dumps(value: Any) -> str:

@@ -144,7 +144,8 @@ def owners(connection: Connection, customer_ids: Iterable[str]) -> dict[str, str
     wanted = list(customer_ids)
     found: dict[str, str] = {}
     for start in range(0, len(wanted), CHUNK):
-        chosen = sa.and_(mirror.c.customer_id.in_(wanted[start : start + CHUNK]), mirror.c.deleted_at.is_(None))
+        named = database.among(connection, mirror.c.customer_id, wanted[start : start + CHUNK])
+        chosen = sa.and_(named, mirror.c.deleted_at.is_(None))
         rows = connection.execute(sa.select(mirror.c.customer_id, mirror.c.user_id).where(chosen))
         found.update((customer_id, user_id) for customer_id, user_id in rows)
     return found
@@ -155,7 +156,8 @@ def deleted(connection: Connection, customer_ids: Iterable[str], since: datetime
     wanted = list(customer_ids)
     found: dict[str, datetime] = {}
     for start in range(0, len(wanted), CHUNK):
-        chosen = sa.and_(mirror.c.customer_id.in_(wanted[start : start + CHUNK]), mirror.c.deleted_at > since)
+        named = database.among(connection, mirror.c.customer_id, wanted[start : start + CHUNK])
+        chosen = sa.and_(named, mirror.c.deleted_at > since)
         rows = connection.execute(
             sa.select(mirror.c.customer_id, mirror.c.deleted_at).where(chosen).order_by(mirror.c.deleted_at)
         )
@@ -229,6 +231,7 @@ def differing(connection: Connection, settings: Settings, now: datetime) -> Iter
         .select_from(users.outerjoin(mirror, mirror.c.user_id == users.c.id))
         .where(users.c.merged_into.is_(None), sa.or_(their.missing, their.changed, their.outside))
     )
+    database.all_of_it(connection)
     for row in connection.execution_options(yield_per=CHUNK).execute(query):
         yield Differing(row[0], bool(row[1]), bool(row[2]), row[3], bool(row[4]))
 

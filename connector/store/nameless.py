@@ -20,9 +20,7 @@ def found(connection: Connection) -> Iterator[list[str]]:
 
     Addresses are compared as far as the database knows lower case: some with letters beyond ASCII come in vain.
     """
-    if connection.dialect.name == "postgresql":
-        # Else it takes a cursor for one of which a tenth is read, and looks up one by one, which takes twice as long.
-        connection.execute(sa.text("SET LOCAL cursor_tuple_fraction = 1"))
+    database.all_of_it(connection)
     rows = connection.execution_options(yield_per=CHUNK).execute(query())
     for chunk in rows.scalars().partitions():
         yield list(chunk)

@@ -117,8 +117,8 @@ def subjects(connection: Connection, user_ids: Sequence[str], settings: Settings
         rows = connection.execute(
             sa.select(*_USER_COLUMNS, users.c.preferences, bits, *mirror.columns)
             .select_from(users.outerjoin(mirror, mirror.c.user_id == users.c.id))
-            # One by one, not as a document: the planner counts them, and so looks up the events of each by the index.
-            .where(users.c.id.in_(chosen))
+            # Not as a document: the planner counts them, and so looks up the events of each by the index.
+            .where(database.among(connection, users.c.id, chosen))
         )
         for row in rows:
             sent = Mirror(*row[width + 2 :]) if row[width + 2] is not None else None

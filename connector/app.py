@@ -1,11 +1,12 @@
 """The composition root: builds settings, store, client, listeners and tasks from one settings file.
 
-    public listener    webhooks, intake -> inbox         tasks   reader, worker, pass, settings watch, retention,
-    admin listener     health, status, metrics                   indexes
+    serve    public listener    webhooks, intake -> inbox         tasks   reader, retention, indexes
+    work                                                          tasks   worker, pass
+    both     admin listener     health, status, metrics           tasks   settings watch
 
-Nothing is made at import time. `running` is the whole connector as an async context manager; `main` runs it until a
-signal comes. On the way out the listeners stop first, then what was accepted is stored, then calls in flight end
-and are recorded.
+Nothing is made at import time. `running` is a whole connector, or one of its parts, as an async context manager; `main`
+runs it until a signal comes. On the way out nobody is claimed any more and no call begins, the listeners stop, what was
+accepted is stored, and calls under way end and are recorded.
 """
 
 from __future__ import annotations
@@ -14,38 +15,43 @@ import asyncio
 import contextlib
 import gc
 import os
-import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 from aiohttp import web
 
-from connector import errors, indexing, listener, log, problem, retention, settings_file
+from connector import errors, indexing, listener, log, problem, retention, stopping, watching
 from connector.admin import access, exposition, health, status
-from connector.inbound import adopting, intake
-from connector.inbound.appender import Appender
+from connector.inbound import adopting
 from connector.inbound.reader import Reader
+from connector.inbound.receiving import Receiving
 from connector.inbound.refused import Refused
-from connector.inbound.webhooks import MAX_BODY_BYTES, PATH, Receiver
+from connector.inbound.webhooks import MAX_BODY_BYTES, PATH
+from connector.keeping import Keeper
 from connector.metrics import Metrics
 from connector.outbound.loops import Outbound
+from connector.outbound.recording import Tally
 from connector.settings import Settings
-from connector.store import database, inbox, migrate
+from connector.store import database, migrate
 from connector.store.database import Database
+from connector.watching import Current
 
-_PAUSE_AFTER_FAILURE = 5.0
 _PREDECESSOR_SECONDS = 30.0
 _LOOK_AGAIN = 0.05
 _COLLECT_AFTER = 20_000  # objects made and not freed since
 _SWITCH_SECONDS = 0.0005
-_SHUTDOWN_SECONDS = 15.0
+_SHUTDOWN_SECONDS = 12.0  # a call takes 8 at most, and none begins
+
+Parts: TypeAlias = frozenset[str]
+SERVE, WORK = "serve", "work"
+BOTH: Parts = frozenset({SERVE, WORK})
 
 T = TypeVar("T")
 
@@ -55,18 +61,6 @@ _log = log.get("connector")
 def now() -> datetime:
     """The clock of everything in this process that isn't told the time."""
     return datetime.now(UTC)
-
-
-@dataclass
-class Current:
-    """The settings in force, and why a newer edit isn't."""
-
-    settings: Settings
-    refused: errors.Misconfigured | None = None
-    edited: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def get(self) -> Settings:
-        return self.settings
 
 
 def open_store(settings: Settings, *, make: bool = False) -> Database:
@@ -93,9 +87,16 @@ def errors_as_failed() -> Any:
         raise errors.Failed(f"the store can't be used: {str(error.orig).splitlines()[0]}") from error
 
 
+class _Places(NamedTuple):
+    """Where the listeners listen; None where there is none."""
+
+    public: listener.Place | None
+    admin: listener.Place | None
+
+
 @dataclass
 class Running:
-    """A connector that runs: where it listens, and its parts for whoever shares the process."""
+    """A connector that runs: where it listens ("": nowhere), and its parts for whoever shares the process."""
 
     db: Database
     current: Current
@@ -106,13 +107,16 @@ class Running:
 
 
 @asynccontextmanager
-async def running(path: Path, settings: Settings) -> AsyncIterator[Running]:
-    """The whole connector, from the file at `path` that says `settings`; the store is made when there is none."""
-    with _places(settings) as places:
-        async with _alone(settings):
+async def running(
+    path: Path, settings: Settings, parts: Parts = BOTH, admin_port: int | None = None
+) -> AsyncIterator[Running]:
+    """The whole connector, or a part, from the file at `path` that says `settings`; makes the store when there is none.
+    Without `serve` there is an admin listener only on an `admin_port`."""
+    with _places(settings, parts, admin_port) as places:
+        async with _alone(settings, parts):
             db = open_store(settings, make=True)
             try:
-                async with _serving(path, settings, db, places) as connector:
+                async with _at_work(path, settings, db, places, parts) as connector:
                     yield connector
             finally:
                 db.close()
@@ -128,17 +132,26 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         return runner.run(coroutine)
 
 
-async def main(path: Path, settings: Settings) -> None:
+async def main(path: Path, settings: Settings, parts: Parts = BOTH, admin_port: int | None = None) -> None:
     """Runs until SIGTERM or SIGINT."""
     listener.raise_file_limit()
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    async with running(path, settings) as connector:
+    stopping.on_signals(stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        starting = asyncio.create_task(stack.enter_async_context(running(path, settings, parts, admin_port)))
+        asked = asyncio.create_task(stop.wait())
+        await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():  # it waits for a predecessor
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        connector = await starting
         _tune_the_interpreter()
-        _log.info("listening", webhooks=connector.public_url + PATH, admin=connector.admin_url)
-        await stop.wait()
+        if SERVE in parts:
+            _log.info("listening", webhooks=connector.public_url + PATH, admin=connector.admin_url)
+        else:
+            _log.info("working", admin=connector.admin_url or None)
+        await asked
         _log.info("stopping")
 
 
@@ -153,72 +166,75 @@ def _tune_the_interpreter() -> None:
 
 
 @contextlib.contextmanager
-def _places(settings: Settings) -> Iterator[tuple[listener.Place, listener.Place]]:
+def _places(settings: Settings, parts: Parts, admin_port: int | None) -> Iterator[_Places]:
     """Where the public and the admin listener will listen; with `reuse_port` they do from here on."""
     server, private = settings.server, settings.admin
+    port = private.port if admin_port is None else admin_port
     public = listener.Place("webhooks", server.host, server.port, server.reuse_port)
-    admin = listener.Place("admin", private.host, private.port, server.reuse_port)
+    admin = listener.Place("admin", private.host, port, server.reuse_port)
+    places = _Places(public if SERVE in parts else None, admin if SERVE in parts or admin_port is not None else None)
     try:
-        listener.take_handed_over(os.environ, public, admin)
+        if places.public is not None:
+            listener.take_handed_over(os.environ, public, admin)
         if admin.handed_over and not admin.is_private() and not private.token.get_secret_value():
             raise errors.Misconfigured(
                 "admin.token is required: the admin's socket that was handed over is not on a loopback address"
             )
         if server.reuse_port:
-            public.open()
-            admin.open()
-        yield public, admin
+            for place in places:
+                if place is not None:
+                    place.open()
+        yield places
     finally:
         public.close()
         admin.close()
 
 
 @asynccontextmanager
-async def _alone(settings: Settings) -> AsyncIterator[None]:
+async def _alone(settings: Settings, parts: Parts) -> AsyncIterator[None]:
     """The only connector on a store that takes one. With `reuse_port`, the predecessor is given time to end."""
     loop = asyncio.get_running_loop()
     until = loop.time() + _PREDECESSOR_SECONDS if settings.server.reuse_port else None
     said = False
     with contextlib.ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(database.only_one(settings.store.url.get_secret_value()))
-                break
-            except errors.StoreInUse:
-                if until is None or loop.time() > until:
-                    raise
-            if not said:
-                _log.info("waiting_for_predecessor", seconds=_PREDECESSOR_SECONDS)
-                said = True
-            await asyncio.sleep(_LOOK_AGAIN)
+        for part in sorted(parts):
+            while True:
+                try:
+                    held.enter_context(database.only_one(settings.store.url.get_secret_value(), part))
+                    break
+                except errors.StoreInUse:
+                    if until is None or loop.time() > until:
+                        raise
+                if not said:
+                    _log.info("waiting_for_predecessor", seconds=_PREDECESSOR_SECONDS)
+                    said = True
+                await asyncio.sleep(_LOOK_AGAIN)
         yield
 
 
 @asynccontextmanager
-async def _serving(
-    path: Path, settings: Settings, db: Database, places: tuple[listener.Place, listener.Place]
+async def _at_work(
+    path: Path, settings: Settings, db: Database, places: _Places, parts: Parts
 ) -> AsyncIterator[Running]:
     current = Current(settings)
     metrics = Metrics()
-    reader = Reader(db, current.get, now, metrics)
-    webhooks_in = Appender(db, inbox.CUSTOMERIO, reader.wake, metrics.webhooks)
-    messages_in = Appender(db, inbox.INTAKE, reader.wake, metrics.intake)
-    refused = {"webhooks": Refused(db, now, "webhook"), "intake": Refused(db, now, "message")}
-    webhooks = Receiver(current.get, webhooks_in, refused["webhooks"], metrics, now)
-    messages = intake.Receiver(current.get, messages_in, refused["intake"], metrics, now)
-    outbound = Outbound(db, current.get, current.edited, now, lambda: adopting.adopt(db, now))
-    stopping = asyncio.Event()
+    keeper = Keeper(db)
+    ending = asyncio.Event()
+    receiving = Receiving(db, current.get, now, metrics)
+    outbound = Outbound(db, current.get, current.edited, now, lambda: adopting.adopt(db, now), _counted(metrics))
 
     def not_ready() -> str | None:
-        if stopping.is_set():
+        if ending.is_set():
             return "stopping"
+        if keeper.store_is_away:
+            return "store_unreachable"
         silent = (now() - outbound.alive_at).total_seconds()
         latency = current.settings.sync.latency.total_seconds()
-        return "worker_stuck" if silent > 120 + latency else None
+        return "worker_stuck" if WORK in parts and silent > 120 + latency else None
 
     probes = [web.get("/healthz", health.alive), web.get("/readyz", health.ready(db, not_ready))]
     public = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[problem.middleware])
-    public.add_routes([web.post(PATH, webhooks.handle), *messages.routes(), *probes])
+    public.add_routes([*receiving.routes(), *probes])
     admin = web.Application(
         middlewares=[problem.middleware, access.token_required(settings.admin.token.get_secret_value())]
     )
@@ -226,93 +242,67 @@ async def _serving(
         [
             *probes,
             web.get("/metrics", exposition.metrics_handler(db, metrics, now)),
-            web.get("/status", _status(db, current, refused)),
+            web.get("/status", _status(db, current, receiving.refused)),
         ]
     )
+    endless: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+    ended = {"settings": lambda: watching.watch(path, current, ending)}
+    if SERVE in parts:
+        endless |= receiving.tasks()
+        ended["retention"] = lambda: retention.run(db, current.get, now, ending)
+        ended["indexes"] = lambda: indexing.run(db, current.get, ending)
+    if WORK in parts:
+        ended |= {"worker": outbound.work, "pass": outbound.passes}
 
     async with contextlib.AsyncExitStack() as stack:
-        tasks = [
-            _kept("reader", reader.run),
-            *(_kept("refused", each.keep) for each in refused.values()),
-            _kept("worker", outbound.work),
-            _kept("pass", outbound.passes),
-            _kept("settings", lambda: _watch(path, current, stopping)),
-            _kept("retention", lambda: retention.run(db, current.get, now, stopping)),
-            _kept("indexes", lambda: indexing.run(db, current.get, stopping)),
-        ]
-        started = [asyncio.create_task(task) for task in tasks]
-        stack.push_async_callback(_finish, outbound, stopping, started, (webhooks_in, messages_in), refused)
-        # The public one stops first; meanwhile the admin's still says what is going on.
-        private = await stack.enter_async_context(listener.serving(admin, places[1], listener.admin_limits()))
-        open_to_all = await stack.enter_async_context(
-            listener.serving(public, places[0], listener.public_limits(), metrics.cut)
+        tasks = _Tasks(
+            [asyncio.create_task(keeper.keep(name, task)) for name, task in endless.items()],
+            [asyncio.create_task(keeper.keep(name, task)) for name, task in ended.items()],
         )
-        metrics.connections.set_function(lambda: len(open_to_all.connections))
-        yield Running(db, current, open_to_all.url, private.url, reader, metrics)
-        stopping.set()
-
-
-async def _finish(
-    outbound: Outbound,
-    stopping: asyncio.Event,
-    tasks: list[asyncio.Task[None]],
-    appenders: Iterable[Appender],
-    refused: Mapping[str, Refused],
-) -> None:
-    """The listeners are closed by now: store what they took, let the calls in flight end, then stop the rest."""
-    stopping.set()
-    outbound.stop()
-    for appender in appenders:
-        await appender.drain()
-    for each in refused.values():
-        await each.flush()
-    # The reader and those that note what was refused come first.
-    ending = tasks[1 + len(refused) :]
-    for task in tasks[: 1 + len(refused)]:
-        task.cancel()
-    await asyncio.wait(ending, timeout=_SHUTDOWN_SECONDS)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _kept(name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Begins again after a failure: a fault in one direction must not stop the other."""
-    while True:
+        stack.push_async_callback(_finish, receiving, tasks)
+        public_url = admin_url = ""
+        # The public one stops first; meanwhile the admin's still says what is going on.
+        if places.admin is not None:
+            private = await stack.enter_async_context(listener.serving(admin, places.admin, listener.admin_limits()))
+            admin_url = private.url
+        if places.public is not None:
+            open_to_all = await stack.enter_async_context(
+                listener.serving(public, places.public, listener.public_limits(), metrics.cut)
+            )
+            public_url = open_to_all.url
+            metrics.connections.set_function(lambda: len(open_to_all.connections))
         try:
-            return await run()
-        except Exception as error:  # noqa: BLE001 - logged by type, and tried again; receiving goes on meanwhile
-            _log.error("task_failed", task=name, error=type(error).__name__, exc_info=error)
-            await asyncio.sleep(_PAUSE_AFTER_FAILURE)
+            yield Running(db, current, public_url, admin_url, receiving.reader, metrics)
+        finally:
+            ending.set()
+            outbound.stop()
+            keeper.stop()
 
 
-async def _watch(path: Path, current: Current, stopping: asyncio.Event) -> None:
-    """A valid edit takes effect between units of work; a broken one is shown, and the settings in force stay."""
-    async with contextlib.aclosing(settings_file.watch(path, stopping)) as edits:
-        # An edit between the start's own reading and the watch's beginning must not be missed.
-        _edited(await asyncio.to_thread(_read_again, path), current)
-        async for edit in edits:
-            _edited(edit, current)
+def _counted(metrics: Metrics) -> Callable[[Tally], None]:
+    def heard(tally: Tally) -> None:
+        metrics.decided(tally.decided)
+        metrics.calls.inc(tally.calls)
+
+    return heard
 
 
-def _read_again(path: Path) -> Settings | errors.Misconfigured:
-    try:
-        return settings_file.load(path)
-    except errors.Misconfigured as error:
-        return error
+class _Tasks(NamedTuple):
+    """Those that are cancelled once nothing can come in any more, and those that end when they are told to."""
+
+    endless: Sequence[asyncio.Task[None]]
+    ended: Sequence[asyncio.Task[None]]
 
 
-def _edited(edit: Settings | errors.Misconfigured, current: Current) -> None:
-    if isinstance(edit, errors.Misconfigured):
-        current.refused = edit
-        _log.error("settings_refused", reason="invalid", faults=[str(fault) for fault in edit.faults] or str(edit))
-        return
-    before, current.settings, current.refused = current.settings, edit, None
-    if edit != before:
-        current.edited.set()
-        log.configure(edit.log.level, edit.log.format, personal_data=edit.log.personal_data)
-        needs_restart = list(settings_file.restart_needed(before, edit))
-        _log.info("settings_applied", hash=edit.sent_hash(), needs_restart=needs_restart)
+async def _finish(receiving: Receiving, tasks: _Tasks) -> None:
+    """The listeners are closed by now: store what they took, let the calls in flight end, then stop the rest."""
+    await receiving.drain()
+    for task in tasks.endless:
+        task.cancel()
+    await asyncio.wait(tasks.ended, timeout=_SHUTDOWN_SECONDS)
+    for task in tasks.ended:
+        task.cancel()
+    await asyncio.gather(*tasks.endless, *tasks.ended, return_exceptions=True)
 
 
 def _status(db: Database, current: Current, refused: Mapping[str, Refused]) -> Callable[[web.Request], Any]:

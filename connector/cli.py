@@ -29,7 +29,7 @@ from connector.commands import (
     person,
     plan,
     readmit,
-    replay,
+    replay_command,
     sandbox_server,
     segments,
     status_text,
@@ -37,6 +37,7 @@ from connector.commands import (
 )
 from connector.commands import sync as syncing
 from connector.commands.demo import demo as run_demo
+from connector.commands.prove import command as prove
 from connector.inbound.reader import Reader
 from connector.settings import Settings
 from connector.store import export as exporting
@@ -104,9 +105,31 @@ def common(
 @cli.command()
 def run(context: typer.Context, settings: terminal.SettingsFile = None) -> None:
     """Server and worker in one process: the main job. Makes the store when there is none."""
-    path, loaded = terminal.settings(context, settings)
+    _run(*terminal.settings(context, settings), app.BOTH)
+
+
+@cli.command()
+def serve(context: typer.Context, settings: terminal.SettingsFile = None) -> None:
+    """The server alone: receives and reads, sends nothing. Beside it runs `connector work`."""
+    _run(*terminal.settings(context, settings), frozenset({app.SERVE}))
+
+
+@cli.command()
+def work(
+    context: typer.Context,
+    admin_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Health, metrics and status on this port of admin.host; 0: any free one."),
+    ] = None,
+    settings: terminal.SettingsFile = None,
+) -> None:
+    """The worker alone: sends, receives nothing. It listens nowhere, unless --admin-port says where."""
+    _run(*terminal.settings(context, settings), frozenset({app.WORK}), admin_port)
+
+
+def _run(path: Path, loaded: Settings, parts: app.Parts, admin_port: int | None = None) -> None:
     log.configure(loaded.log.level, loaded.log.format, personal_data=loaded.log.personal_data)
-    app.run(app.main(path, loaded))
+    app.run(app.main(path, loaded, parts, admin_port))
 
 
 @cli.command()
@@ -129,26 +152,7 @@ def sync(
 cli.command(name="import")(import_command.command)
 
 
-@cli.command(name="replay")
-def replay_(
-    context: typer.Context,
-    what: replay.What,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help='Received since then; "24h": that long ago.')
-    ] = None,
-    kind: Annotated[str | None, typer.Option(metavar="PATTERN", help='Of such a kind: "email.*".')] = None,
-    reason: Annotated[str | None, typer.Option(metavar="WORD", help="Unread for this reason.")] = None,
-    settings: terminal.SettingsFile = None,
-    as_json: terminal.AsJson = False,
-) -> None:
-    """Read webhooks again that could not be read; says what became of them."""
-    if what is not replay.What.webhooks:
-        raise errors.Misconfigured(f"`connector replay {what}` is not in this version yet; `replay webhooks` is")
-    _, loaded = terminal.settings(context, settings)
-    start = None if since is None else replay.since(since, loaded.people.timezone, app.now())
-    with terminal.store(loaded) as db:
-        summary = app.run(replay.webhooks(db, loaded, app.now, start, kind, reason))
-    terminal.show(summary.as_json(), replay.describe(summary), as_json)
+cli.command(name="replay")(replay_command.command)
 
 
 @cli.command(name="export")
@@ -159,10 +163,9 @@ def export_(
     settings: terminal.SettingsFile = None,
     _json: terminal.AsJson = True,
 ) -> None:
-    """Users, events, people or webhooks as JSONL on stdout; with --format segment only Customer.io's own events."""
+    """Users, events, people, webhooks or attempts (what was not plain success) as JSONL on stdout; with --format
+    segment only Customer.io's own events."""
     export_events.require(form, what)
-    if what is Exported.attempts:
-        raise errors.Misconfigured("`connector export attempts` is not in this version yet")
     _, loaded = terminal.settings(context, settings)
     with terminal.store(loaded) as db:
         app.run(_read_outstanding(db, loaded))
@@ -250,6 +253,7 @@ def demo(
 cli.command(name="erase")(erase.command)
 cli.command(name="person")(person.command)
 cli.command(name="plan")(plan.command)
+cli.command(name="prove")(prove.command)
 cli.command(name="readmit")(readmit.command)
 cli.command(name="sandbox")(sandbox_server.command)
 cli.command(name="segments")(segments.command)
@@ -257,12 +261,9 @@ cli.command(name="segments")(segments.command)
 
 NOT_YET = {
     "init": "asks for the credentials and writes the settings",
-    "serve": "the server alone",
-    "work": "the worker alone",
     "tail": "a line for each webhook, decision and call",
     "resend": "sends events again",
     "settings": "the history of the settings",
-    "prove": "the crash test",
 }
 
 

@@ -61,6 +61,22 @@ class Metrics:
         self.reader_lag = Gauge(
             "connector_reader_lag_seconds", "Age of the oldest message that is not read yet.", registry=registry
         )
+        self.decisions = Counter(
+            "connector_decisions",
+            "Users whom the worker was done with, or failed with, by what was decided.",
+            ["verb", "reason"],
+            registry=registry,
+        )
+        self.calls = Counter("connector_calls", "Calls of Customer.io's API by the worker.", registry=registry)
+        self.people = Gauge("connector_people", "People that we keep at Customer.io.", registry=registry)
+        self.backlog = Gauge("connector_backlog", "Users in the backlog.", ["state"], registry=registry)
+        self.held = Gauge("connector_held", "Users whom the guard holds.", ["what"], registry=registry)
+        self.gate_closed = Gauge(
+            "connector_gate_closed", "1 while Customer.io as a whole takes no calls of ours.", registry=registry
+        )
+        self.oldest_due = Gauge(
+            "connector_oldest_due_seconds", "Since when the first of the backlog has been due.", registry=registry
+        )
         self.connections = Gauge("connector_connections", "Open connections of the public listener.", registry=registry)
         self.cut_short = Counter(
             "connector_connections_cut_short",
@@ -72,6 +88,11 @@ class Metrics:
     def cut(self, reason: str) -> None:
         """A client of the public listener was refused, or closed, for this."""
         self.cut_short.labels(reason).inc()
+
+    def decided(self, users: Mapping[tuple[str, str], int]) -> None:
+        """What became of users whom the worker looked at: how many by verb and reason."""
+        for (verb, reason), number in users.items():
+            self.decisions.labels(verb, reason).inc(number)
 
     def read_batch(self, outcome: Mapping[tuple[str, str, str | None], int]) -> None:
         """What became of a batch: how many by source, state and reason."""

@@ -13,6 +13,23 @@ Verb = Literal["create", "update", "delete", "postpone", "skip"]
 MessageType = Literal["identify", "track", "page", "screen", "group", "alias"]
 
 
+class Damaged(dict[str, Any]):
+    """An object of JSON that the store holds and of which something can't be read; `lost` are the dotted paths of
+    that, "" when it is all of it."""
+
+    __slots__ = ("lost",)
+
+    def __init__(self, values: Mapping[str, Any], lost: frozenset[str]) -> None:
+        super().__init__(values)
+        self.lost = lost
+
+    def has_lost(self, path: str) -> bool:
+        """Whether what stands at the path, or a part of it, is lost."""
+        return any(
+            each in {"", path} or each.startswith(f"{path}.") or path.startswith(f"{each}.") for each in self.lost
+        )
+
+
 class Identifier(NamedTuple):
     """A kind and a value that name one user. Email values are stored in lower case, as they are compared."""
 
@@ -287,9 +304,11 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A pending row that is ours while the lease holds."""
+    """A pending row that is ours while the lease holds. Who is `alone` shares no call with others."""
 
     user_id: str
     attempts: int
     failing_since: datetime | None
     release: str | None
+    alone: bool = False
+    lease: str = ""

@@ -1,4 +1,5 @@
-"""The task that deletes what the settings no longer keep: raw webhooks that were read, and the log of attempts.
+"""The task that deletes what is no longer kept: raw webhooks that were read and the log of attempts, as long as the
+settings say, and the counts of what was decided.
 
     every 10 minutes    look at a page (a reading transaction) -> delete what is old in it (a writing one) -> rest -> …
 
@@ -17,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from connector import log
 from connector.settings import Settings
-from connector.store import retention
+from connector.store import decided, retention
 from connector.store.database import Database
 
 _EVERY = 600.0
@@ -50,6 +51,7 @@ async def delete_old(
             db, retention.old_attempts, retention.delete_attempts, lambda: clock() - settings().store.attempts, stopping
         ),
     }
+    await db.run(decided.forget, clock())
     if any(deleted.values()):
         _log.info("retention_deleted", webhooks=deleted["webhooks"], attempts=deleted["attempts"])
     return deleted

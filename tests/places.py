@@ -179,7 +179,7 @@ os.execv(command[0], command)
 
 
 class Process:
-    """A real `connector run`. Its log is kept; waiting for a line of it is how tests wait.
+    """A real `connector run`, or another `command`. Its log is kept; waiting for a line of it is how tests wait.
 
     `sockets` are handed over as systemd does it, under `names` (joined by a colon). `file_limit` is how many files it
     may open; half of them unless it asks for more. `ready` is the log line that the start waits for.
@@ -193,8 +193,9 @@ class Process:
         names: str = "",
         file_limit: int | None = None,
         ready: str = "listening",
+        command: Sequence[str] = ("run",),
     ) -> None:
-        command = [sys.executable, "-m", "connector", "--settings", str(place.path), "run"]
+        command = [sys.executable, "-m", "connector", "--settings", str(place.path), *command]
         given = [one.fileno() for one in sockets]
         if given or file_limit is not None:
             supervisor = [sys.executable, "-I", "-S", "-c", _SUPERVISOR]

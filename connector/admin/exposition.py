@@ -1,9 +1,10 @@
-"""`/metrics`: what the process counts, and how far the reader is behind, in Prometheus' text format."""
+"""`/metrics`: what the process counts, and what is asked of the store each time, in Prometheus' text format."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from aiohttp import web
@@ -12,8 +13,34 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from sqlalchemy.engine import Connection
 
 from connector.metrics import Metrics
-from connector.store import inbox
+from connector.store import gate, held, inbox, mirror, pending
 from connector.store.database import Database
+
+_KINDS = (held.CREATE, held.DELETE, held.RENAME)
+_NAN = float("nan")
+
+
+class _Stored(NamedTuple):
+    """What the store was asked; the ages in seconds."""
+
+    inbox: dict[str, float]
+    reader_lag: float
+    people: float
+    backlog: dict[str, float]
+    oldest_due: float
+    held: dict[str, float]
+    gate_closed: float
+
+
+_UNKNOWN = _Stored(
+    dict.fromkeys(("new", "unread"), _NAN),
+    _NAN,
+    _NAN,
+    dict.fromkeys(("due", "waiting", "leased", "parked"), _NAN),
+    _NAN,
+    dict.fromkeys(_KINDS, _NAN),
+    _NAN,
+)
 
 
 def metrics_handler(db: Database, metrics: Metrics, clock: Callable[[], datetime]) -> Handler:
@@ -22,18 +49,42 @@ def metrics_handler(db: Database, metrics: Metrics, clock: Callable[[], datetime
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
-            counts, oldest = await db.run_read(_backlog)
+            stored = await db.run_read(_ask, clock())
         except sa.exc.SQLAlchemyError:
-            counts, oldest, lag = {"new": float("nan"), "unread": float("nan")}, None, float("nan")
-        else:
-            lag = max((clock() - oldest).total_seconds(), 0) if oldest is not None else 0
-        for state, number in counts.items():
-            metrics.inbox.labels(state).set(number)
-        metrics.reader_lag.set(lag)
+            stored = _UNKNOWN
+        for gauge, numbers in ((metrics.inbox, stored.inbox), (metrics.backlog, stored.backlog)):
+            for state, number in numbers.items():
+                gauge.labels(state).set(number)
+        for what, number in stored.held.items():
+            metrics.held.labels(what).set(number)
+        metrics.reader_lag.set(stored.reader_lag)
+        metrics.people.set(stored.people)
+        metrics.oldest_due.set(stored.oldest_due)
+        metrics.gate_closed.set(stored.gate_closed)
         return await printed(request)
 
     return handle
 
 
-def _backlog(connection: Connection) -> tuple[dict[str, float], datetime | None]:
-    return {**inbox.counts(connection)}, inbox.oldest_new_at(connection)
+def _ask(connection: Connection, now: datetime) -> _Stored:
+    backlog = pending.counts(connection, now)
+    holds = {hold.what: hold.count for hold in held.current(connection)}
+    return _Stored(
+        {**inbox.counts(connection)},
+        _age(inbox.oldest_new_at(connection), now),
+        mirror.count(connection),
+        # Who is with a worker is due later only so that a worker that died doesn't keep them.
+        {
+            "due": backlog.due,
+            "waiting": backlog.waiting - backlog.leased,
+            "leased": backlog.leased,
+            "parked": backlog.parked,
+        },
+        _age(backlog.oldest_at, now),
+        {what: holds.get(what, 0) for what in _KINDS},
+        float(gate.look(connection) is not None),
+    )
+
+
+def _age(at: datetime | None, now: datetime) -> float:
+    return max((now - at).total_seconds(), 0) if at is not None else 0

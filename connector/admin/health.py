@@ -30,7 +30,7 @@ def ready(db: Database, not_ready: Callable[[], str | None]) -> Handler:
         except errors.StoreBehind:
             return problem.response(503, "store_behind", "the store's schema is behind", 5)
         except (errors.Failed, sa.exc.SQLAlchemyError):
-            return problem.response(503, "store_unavailable", "the store can't be reached", 5)
+            return problem.response(503, "store_unreachable", "the store can't be reached", 5)
         return web.json_response({"status": "ready"})
 
     return handle

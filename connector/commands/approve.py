@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from connector import errors
-from connector.core import guard
-from connector.records import Seen
+from connector.core import guard, hold_words
+from connector.outbound import full_pass, limits
 from connector.settings import Settings
-from connector.store import database, facts, held, mirror, pending, users
+from connector.store import database, facts, held, pending, users
 from connector.store.database import Database
 
 CHUNK = 5000
@@ -23,7 +24,14 @@ SHORTEST = 4  # characters of a hash: less is a slip, or a variable of a script 
 def listed(db: Database) -> list[dict[str, Any]]:
     """What is held, as `--json` prints it."""
     return [
-        {"hash": hold.hash, "what": hold.what, "count": hold.count, "reason": hold.reason, "since": hold.since}
+        {
+            "hash": hold.hash,
+            "what": hold.what,
+            "count": hold.count,
+            "reason": hold.reason,
+            "allowed": hold.allowed,
+            "since": hold.since,
+        }
         for hold in db.read(held.current)
     ]
 
@@ -49,10 +57,13 @@ def approve(db: Database, settings: Settings, prefix: str, first: int | None, no
             break
     if hold.reason in guard.SUSPICIONS and db.read(_is_settled, hold):
         # What was odd is so no more: the next pass compares with what is there now.
-        db.write(facts.see, Seen(db.read(users.count), settings.people.customer_id))
+        noted, _ = limits.look(db, settings)
+        shrank = hold.reason == "store_shrank"
+        db.write(facts.see, replace(noted, users=db.read(users.count)) if shrank else noted)
+        if hold.what == held.RENAME:
+            full_pass.look_again(db)
+        # Last: where this stops halfway, a pass finds the hold and goes on.
         db.write(held.clear, held.RENAME)
-    if hold.what == held.RENAME:
-        _look_again(db)
     return hold.count if hold.what == held.RENAME else released
 
 
@@ -80,24 +91,17 @@ def _release(connection: Connection, hold: held.Hold, limit: int, now: datetime)
     if hold.what in current:
         left = current[hold.what].count - len(user_ids)
         if left > 0:
-            held.recount(connection, current[hold.what].id, left)
+            held.recount(connection, current[hold.what].id, left, current[hold.what].allowed)
         else:
             held.clear(connection, hold.what)
     return len(user_ids)
-
-
-def _look_again(db: Database) -> None:
-    """At everybody: they were compared with their new ids, and left as they are."""
-    last: str | None = ""
-    while last is not None:
-        last = db.write(mirror.look_again, last, CHUNK)
 
 
 def _is_settled(connection: Connection, hold: held.Hold) -> bool:
     """Whether all of it was approved. That everybody gets another id is a question of its own."""
     if hold.what == held.RENAME:
         return True
-    return not held.listed(connection, hold.what) and not held.current(connection, held.RENAME)
+    return not held.listed(connection, hold.what, "", 1) and not held.current(connection, held.RENAME)
 
 
 def describe(holds: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -105,7 +109,7 @@ def describe(holds: Sequence[dict[str, Any]]) -> Iterator[str]:
     if not holds:
         yield "nothing is held"
     for hold in holds:
-        yield (
-            f"{hold['hash']}  {hold['what']} {hold['count']:,} users  ({hold['reason']}, "
-            f"since {hold['since']:%Y-%m-%d %H:%M} UTC)"
-        )
+        would = hold_words.would(hold["what"], hold["count"])
+        why = hold_words.why(hold["reason"], hold["allowed"])
+        yield f"{hold['hash']}  {would}; {why}  ({hold['reason']}, since {hold['since']:%Y-%m-%d %H:%M} UTC)"
+        yield f"          {' or '.join(hold_words.commands(hold['what'], hold['hash']))}"

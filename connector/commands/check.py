@@ -6,18 +6,20 @@ import json
 from collections.abc import Iterator
 
 from connector import app, errors
-from connector.commands import check_intake, check_webhooks
+from connector.commands import check_intake, check_webhooks, gate_text, never_seen
 from connector.commands.findings import Level as Level
 from connector.commands.findings import Line as Line
+from connector.core import remarks
 from connector.outbound.client import TrackClient
 from connector.settings import Settings
-from connector.store import segments
+from connector.store import gate, segments
 from connector.store.database import Database
 
 
 async def check(settings: Settings) -> list[Line]:
     """Everything that can be found out now; reads only. A fault means that something will not work."""
-    lines = list(check_webhooks.from_settings(settings))
+    lines = [Line("warning", "settings", f"{each.reason}: {each.message}") for each in remarks.remarks(settings)]
+    lines += check_webhooks.from_settings(settings)
     lines += await _credentials(settings)
     try:
         db = app.open_store(settings)
@@ -25,9 +27,11 @@ async def check(settings: Settings) -> list[Line]:
         return [*lines, Line("fault", "store", str(error))]
     try:
         lines.append(Line("ok", "store", f"{db.dialect}, at this version's schema"))
+        lines.append(_gate(db))
         lines += check_webhooks.from_store(db, settings, app.now())
         lines += check_intake.check(db, settings, app.now())
         lines += _people(db, settings)
+        lines += (Line("warning", "segments", each) for each in never_seen.lines(db, settings, app.now()))
     finally:
         db.close()
     return lines
@@ -37,7 +41,7 @@ async def _credentials(settings: Settings) -> list[Line]:
     workspace = settings.customerio
     if not workspace.site_id:
         return [Line("warning", "customerio", "customerio.site_id is empty: nothing is sent")]
-    async with TrackClient(workspace) as client:
+    async with TrackClient(workspace, throttle=None) as client:
         answer = await client.region()
     if answer.status is None:
         return [Line("fault", "customerio", f"can't be reached ({answer.problem}): check the network and track_url")]
@@ -53,6 +57,13 @@ async def _credentials(settings: Settings) -> list[Line]:
         wrong = f"the workspace lives in {lives_in}, customerio.region says {workspace.region}: change it"
         return [Line("fault", "customerio", wrong)]
     return [Line("ok", "customerio", f"accepts the credentials, region {lives_in}")]
+
+
+def _gate(db: Database) -> Line:
+    closed = db.read(gate.look)
+    if closed is None:
+        return Line("ok", "gate", "open: nothing keeps calls back")
+    return Line("fault", "gate", gate_text.fault(closed))
 
 
 def _people(db: Database, settings: Settings) -> Iterator[Line]:

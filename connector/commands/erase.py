@@ -28,6 +28,7 @@ from connector.inbound.reader import Reader
 from connector.outbound import suppressing
 from connector.outbound.client import TrackClient
 from connector.outbound.suppressing import Answered
+from connector.outbound.throttle import Throttle
 from connector.records import CustomerId
 from connector.settings import Settings
 from connector.store import database, erasure, kept_out, story, users
@@ -154,7 +155,8 @@ async def _suppress(
     """Keeps them out and suppresses them. Who can't be suppressed now is not even begun with, as far as can be told."""
     if not settings.customerio.site_id:
         raise errors.Failed(f"customerio.site_id is empty, so Customer.io can't be told: {NOTHING_REMOVED}")
-    async with TrackClient(settings.customerio) as client:
+    throttle = Throttle(db, settings.customerio.rate_per_second)
+    async with TrackClient(settings.customerio, throttle) as client:
         try:
             await suppressing.require_workspace(db, settings, client)
         except errors.Failed as error:

@@ -5,7 +5,7 @@ The ID is looked up as everything that can name a user. The decision is the work
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -17,10 +17,11 @@ from connector import app, errors
 from connector.commands import person_text, remedies, terminal
 from connector.core import decide, erased, mapping, ulid
 from connector.inbound.reader import Reader
-from connector.outbound.preparation import AWAITS_PASS, LETS_GO, with_rivals
+from connector.outbound import preparation
+from connector.outbound.preparation import AWAITS_PASS
 from connector.records import CustomerId, Decision, Subject
 from connector.settings import Settings
-from connector.store import database, erasure, kept_out, mirror, story, users
+from connector.store import database, erasure, held, kept_out, mirror, story, users
 from connector.store.database import Database
 from connector.store.kept_out import Kept
 from connector.store.story import Match, Story
@@ -64,7 +65,7 @@ def tell(db: Database, settings: Settings, given: str, newest: int | None, now: 
     if not found or stored is None:
         return _erased(db.read(kept_out.of_value, given), given)
     named, *others = found
-    (subject,) = with_rivals(db, subjects, settings, now)
+    (subject,) = preparation.with_rivals(db, subjects, settings, now)
     events = story.newest_events(db, named.user_id, None if newest is None else newest + 1)
     attempts = story.newest_attempts(db, named.user_id, None if newest is None else newest + 1)
     return {
@@ -79,6 +80,7 @@ def tell(db: Database, settings: Settings, given: str, newest: int | None, now: 
         "decision": _decision(_judge(db, settings, subject, stored, now), subject),
         "sent": _sent(subject),
         "pending": _pending(stored, now),
+        "parked": _parked(stored, story.newest_attempts(db, named.user_id, 1)),
         "conflicts": _conflicts(stored),
         "events": [_event(each) for each in events[:newest]],
         "more_events": newest is not None and len(events) > newest,
@@ -113,20 +115,26 @@ def _find(
 
 
 def _judge(db: Database, settings: Settings, subject: Subject, stored: Story, now: datetime) -> _Verdict:
-    decision = decide.decide(subject, settings, now)
+    due = decide.decide(subject, settings, now)
     release = None if stored.pending is None else stored.pending["release"]
-    if decision.verb in LETS_GO and release not in LETS_GO[decision.verb]:
-        # As the worker does: who was there before enters and leaves through the pass, where the guard counts them.
-        decision = replace(decision, verb="skip", reason="held" if stored.is_held else AWAITS_PASS)
+    may_rename = preparation.may_rename(db, settings)
+    decision = preparation.judge(subject, settings, now, release, may_rename=may_rename)
+    if decision.reason == AWAITS_PASS:
+        decision = replace(due, verb="skip", reason="held" if stored.is_held else AWAITS_PASS)
     rival = _rival(db, settings, subject)
     words = remedies.RENAMING if decision.renamed else remedies.REMEDIES[decision.reason]
+    hold = stored.hold
+    if decision.verb == "skip" and due.renamed is not None and not may_rename:
+        hold = next(iter(db.read(held.current, held.RENAME)), None)
+        is_good = hold is not None and hold.valid(settings.sent_hash(), now)
+        words = remedies.RENAME_HELD if is_good else remedies.RENAME_UNSEEN
     if subject.erased and subject.user.id in db.read(erasure.begun):
         words = remedies.ERASING
     if decision.verb != "skip" and not settings.customerio.site_id:
         words = remedies.NO_CREDENTIALS
     elif decision.verb != "skip" and stored.pending is not None and stored.pending["attempts"]:
-        words = remedies.FAILING
-    elif decision.reason == "held" and stored.hold is not None and stored.hold.valid(settings.sent_hash(), now):
+        words = _of_failures(stored.pending)
+    elif decision.reason == "held" and hold is not None and hold.valid(settings.sent_hash(), now):
         words = remedies.HELD_NOW
     sent_as = decision.customer_id
     remedy = words.format(
@@ -136,10 +144,17 @@ def _judge(db: Database, settings: Settings, subject: Subject, stored: Story, no
         sent_as=f"the {sent_as.kind} {person_text.quoted(sent_as.value)}" if sent_as is not None else "",
         merged_into=subject.user.merged_into,
         every=f"{settings.sync.every.total_seconds():,.0f} s",
-        hash=stored.hold.hash if stored.hold is not None else "",
+        hash=hold.hash if hold is not None else "",
         failure=stored.pending["reason"] if stored.pending is not None else "",
     )
     return _Verdict(decision, remedy, rival)
+
+
+def _of_failures(waiting: Mapping[str, Any]) -> str:
+    """The remedy for who is pending, and could not be delivered so far."""
+    if waiting["parked_at"] is None:
+        return remedies.FAILING
+    return remedies.PARKED_REFUSED if waiting["reason"] == "refused" else remedies.PARKED
 
 
 def _rival(db: Database, settings: Settings, subject: Subject) -> str | None:
@@ -179,6 +194,7 @@ def _decision(verdict: _Verdict, subject: Subject) -> dict[str, Any]:
         "reason": decision.reason,
         "remedy": verdict.remedy,
         "rival": verdict.rival,
+        "until": decision.until,
         "customer_id": decision.customer_id.value if decision.customer_id is not None else None,
         "changes": {name: [before.get(name), value] for name, value in decision.changes.items()},
         "left_out": [{"name": each.name, "reason": each.reason, "message": each.message} for each in decision.left_out],
@@ -195,6 +211,8 @@ def _sent(subject: Subject) -> dict[str, Any] | None:
         "attributes": sent.attributes,
         "created_at": sent.created_at,
         "synced_at": sent.synced_at,
+        "left_at": sent.left_at,
+        "deleted_at": sent.deleted_at,
     }
 
 
@@ -205,6 +223,17 @@ def _pending(stored: Story, now: datetime) -> dict[str, Any] | None:
     kept = ("due_at", "attempts", "failing_since", "reason", "release")
     in_flight = waiting["lease"] is not None and waiting["due_at"] > now
     return {**{name: waiting[name] for name in kept}, "in_flight": in_flight}
+
+
+def _parked(stored: Story, newest: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Since when and why nothing is tried any more, and the last try; of that nothing when it isn't known."""
+    waiting = stored.pending
+    if waiting is None or waiting["parked_at"] is None:
+        return None
+    last = next((each for each in newest if each["at"] >= waiting["parked_at"]), {})
+    remedy = _of_failures(waiting).format(user_id=waiting["user_id"], failure=waiting["reason"])
+    said = {name: last.get(name) for name in ("what", "calls", "status", "message")}
+    return {"since": waiting["parked_at"], "reason": waiting["reason"], **said, "remedy": remedy}
 
 
 def _conflicts(stored: Story) -> list[dict[str, Any]]:

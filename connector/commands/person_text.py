@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from connector.store import database
+from connector.store.pending import DELETES
 
 
 def describe(told: Mapping[str, Any]) -> Iterator[str]:
@@ -31,7 +32,7 @@ def describe(told: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield from _due(told["decision"])
     yield from _sent(told["sent"])
-    yield from _pending(told["pending"])
+    yield from _pending(told["pending"]) if told["parked"] is None else _parked(told)
     yield from _conflicts(told["conflicts"])
     yield from _lately(told)
 
@@ -61,6 +62,8 @@ def _who(user: Mapping[str, Any]) -> Iterator[str]:
 def _due(decision: Mapping[str, Any]) -> Iterator[str]:
     yield f"decision    {decision['decision']}: {decision['reason']}"
     yield f"  remedy    {decision['remedy']}"
+    if decision.get("until") is not None:
+        yield f"  until     {_time(decision['until'])}"
     for name, (before, after) in decision.get("changes", {}).items():
         yield f"  change    {quoted(name)}: {quoted(before)} -> {quoted(after)}"
     for each in decision.get("left_out", ()):
@@ -71,10 +74,12 @@ def _sent(sent: Mapping[str, Any] | None) -> Iterator[str]:
     if sent is None:
         yield "last sent   never"
         return
-    yield (
-        f"last sent   {_time(sent['synced_at'])} as {sent['id_kind']} {quoted(sent['customer_id'])}, "
-        f"created {_time(sent['created_at'])}"
-    )
+    known_as = f"{sent['id_kind']} {quoted(sent['customer_id'])}"
+    if sent["deleted_at"] is not None:
+        yield f"last sent   deleted {_time(sent['deleted_at'])}, until then {known_as}"
+        return
+    left = f", left every whitelisted segment {_time(sent['left_at'])}" if sent["left_at"] is not None else ""
+    yield f"last sent   {_time(sent['synced_at'])} as {known_as}, created {_time(sent['created_at'])}{left}"
     for name, value in sent["attributes"].items():
         yield f"  sent      {quoted(name)} = {quoted(value)}"
 
@@ -84,13 +89,27 @@ def _pending(pending: Mapping[str, Any] | None) -> Iterator[str]:
         yield "pending     no"
         return
     when = "in flight" if pending["in_flight"] else f"due {_time(pending['due_at'])}"
+    yield f"pending     {when}{_tries(pending)}"
+
+
+def _tries(pending: Mapping[str, Any]) -> str:
     tries = ""
     if pending["attempts"]:
         number = "1 failed try" if pending["attempts"] == 1 else f"{pending['attempts']} failed tries"
         tries = f", {number} since {_time(pending['failing_since'])}"
     reason = f": {pending['reason']}" if pending["reason"] else ""
-    release = f" (create let go: {pending['release']})" if pending["release"] else ""
-    yield f"pending     {when}{tries}{reason}{release}"
+    what = "delete" if pending["release"] in DELETES else "create"
+    release = f" ({what} let go: {pending['release']})" if pending["release"] else ""
+    return f"{tries}{reason}{release}"
+
+
+def _parked(told: Mapping[str, Any]) -> Iterator[str]:
+    parked = told["parked"]
+    yield f"parked      {_time(parked['since'])}{_tries(told['pending'])}"
+    if parked["what"] is not None:
+        yield f"  answer    {parked['what']}:{_status(parked)} {quoted(parked['message'])}"
+    if parked["remedy"] != told["decision"]["remedy"]:
+        yield f"  remedy    {parked['remedy']}"
 
 
 def _conflicts(conflicts: list[dict[str, Any]]) -> Iterator[str]:
@@ -111,10 +130,14 @@ def _lately(told: Mapping[str, Any]) -> Iterator[str]:
     if not told["events"]:
         yield "event       none"
     for each in told["attempts"]:
-        status = f" {each['status']}" if each["status"] is not None else ""
-        yield f"attempt     {_time(each['at'])} {each['what']}: {each['reason']}{status} {quoted(each['message'])}"
+        answer = f"{each['reason']}{_status(each)} {quoted(each['message'])}"
+        yield f"attempt     {_time(each['at'])} {each['what']}: {answer}"
     if told["more_attempts"]:
         yield "            older ones with --all"
+
+
+def _status(attempt: Mapping[str, Any]) -> str:
+    return f" {attempt['status']}" if attempt["status"] is not None else ""
 
 
 def _direction(event: Mapping[str, Any]) -> str:

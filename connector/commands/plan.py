@@ -20,6 +20,7 @@ import typer
 
 from connector import app, errors, settings_file
 from connector.commands import never_seen, plan_text, terminal
+from connector.core import remarks
 from connector.core.plan import Person
 from connector.inbound.reader import Reader
 from connector.outbound import planning
@@ -69,7 +70,11 @@ def tell(db: Database, before: Settings, wanted: Settings, outlook: Outlook, now
     plan, sending = outlook.plan, outlook.plan.sending
     return {
         "hash": wanted.sent_hash(),
-        "surprises": list(plan_text.surprises(before, wanted, outlook)) + list(never_seen.lines(db, wanted, now)),
+        "surprises": [
+            *plan_text.surprises(before, wanted, outlook),
+            *(f"{each.reason}: {each.message}" for each in remarks.remarks(wanted)),
+            *never_seen.lines(db, wanted, now),
+        ],
         "decisions": plan.decisions,
         "events": 0,
         "operations": sending.operations,

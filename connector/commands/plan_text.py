@@ -8,33 +8,26 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from connector import settings_file
-from connector.commands import sync
 from connector.commands.person_text import quoted
+from connector.core import hold_words
 from connector.core.plan import Plan
+from connector.outbound import planning
 from connector.outbound.planning import Outlook
 from connector.settings import Settings, values
-from connector.store import held
 
 # Skips that are as they should be; all others are worth a look.
 _EXPECTED = frozenset({"unchanged", "not_in_segment", "left_kept", "merged", "only_from_customerio", "awaits_pass"})
 _ORDER = ("create", "update", "delete", "postpone", "skip")
 _MOST_EMPTIED = 5
 _MARKUP = re.compile(r"[\\`*_|\[\]~>#]")
-_WOULD = {
-    held.CREATE: "{count:,} of those who were here before would be created",
-    held.DELETE: "{count:,} of the people have left every whitelisted segment and would be deleted",
-    held.RENAME: "everybody at Customer.io ({count:,}) would get another id",
-}
 
 
 def surprises(before: Settings, wanted: Settings, outlook: Outlook) -> Iterator[str]:
     """What the admin may not have meant, the worst first; `before` are the settings in force."""
     for hold in outlook.holds:
-        why = sync.WHY[hold.reason].format(allowed=f"{hold.allowed:,}")
-        yield f"HELD ({hold.reason}): {_WOULD[hold.what].format(count=hold.count)}; {why}. None of them would go."
-    if wanted.people.delete.enabled and not before.people.delete.enabled and outlook.outside:
-        grace = values.duration_text(wanted.people.delete.grace)
-        yield f"{outlook.outside:,} left_kept would now be deleted, {grace} after the next pass unless they come back"
+        would, why = hold_words.would(hold.what, hold.count), hold_words.why(hold.reason, hold.allowed)
+        yield f"HELD ({hold.reason}): {would}; {why}. None of them would go."
+    yield from _leavers(before, wanted, outlook)
     decisions = outlook.plan.decisions
     for reason, users in decisions.get("skip", {}).items():
         if reason not in _EXPECTED:
@@ -46,12 +39,27 @@ def surprises(before: Settings, wanted: Settings, outlook: Outlook) -> Iterator[
         yield f"{users:,} would have their {quoted(name)} emptied"
     if (others := len(emptied) - _MOST_EMPTIED) > 0:
         yield f"and {others:,} other attributes would be emptied"
+    if creates := decisions.get("create", {}).get("entered", 0):
+        yield f"{_counted(creates, 'person', 'people')} would be created"
     if not wanted.customerio.site_id:
         yield "customerio.site_id is empty: nothing is sent while it is"
     if needs_restart := settings_file.restart_needed(before, wanted):
         yield f"takes effect only after a restart: {', '.join(needs_restart)}"
     if before.customerio.site_id and before.customerio.site_id != wanted.customerio.site_id:
         yield "customerio.site_id is another workspace's: this store belongs to the one that it was sent to"
+
+
+def _leavers(before: Settings, wanted: Settings, outlook: Outlook) -> Iterator[str]:
+    """Deletes that the guard lets go: they may not have been meant either."""
+    decisions, held_kinds = outlook.plan.decisions, planning.kinds_held(outlook.holds)
+    grace = values.duration_text(wanted.people.delete.grace)
+    deletes, leaving = decisions.get("delete", {}).get("left", 0), decisions.get("postpone", {}).get("leaving", 0)
+    if deletes:
+        yield f"{_counted(deletes, 'person', 'people')} would be deleted now: their grace is over"
+    if wanted.people.delete.enabled and not before.people.delete.enabled and outlook.outside:
+        yield f"{outlook.outside:,} left_kept would now be deleted, {grace} after the next pass unless they come back"
+    elif leaving and "delete" not in held_kinds:
+        yield f"{_counted(leaving, 'person', 'people')} would leave and be deleted after {grace} unless they come back"
 
 
 def unknown(plan: Plan) -> Iterator[str]:
@@ -118,7 +126,10 @@ def _decisions(told: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
 
 def _totals(told: Mapping[str, Any]) -> Iterator[str]:
     yield f"events: {told['events']:,}, because this version sends none"
-    operations, calls = _counted(told["operations"], "operation"), _counted(told["calls"], "call")
+    operations, calls = (
+        _counted(told["operations"], "operation", "operations"),
+        _counted(told["calls"], "call", "calls"),
+    )
     yield (
         f"to send: {operations} in {calls}, {told['bytes']:,} bytes; {told['minutes']:,} minutes at "
         "customerio.rate_per_second"
@@ -127,8 +138,8 @@ def _totals(told: Mapping[str, Any]) -> Iterator[str]:
     yield f"guard: holds ({held_back})" if told["guard"]["held"] else "guard: holds nothing"
 
 
-def _counted(number: int, what: str) -> str:
-    return f"1 {what}" if number == 1 else f"{number:,} {what}s"
+def _counted(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"
 
 
 def _cell(text: str) -> str:

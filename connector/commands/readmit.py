@@ -18,6 +18,7 @@ from connector import app, errors
 from connector.commands import terminal
 from connector.outbound import suppressing
 from connector.outbound.client import TrackClient
+from connector.outbound.throttle import Throttle
 from connector.records import CustomerId
 from connector.settings import Settings
 from connector.store import database, erasure, kept_out, runs, story
@@ -95,7 +96,8 @@ async def _unsuppress(db: Database, settings: Settings, whom: Sequence[CustomerI
     nothing = "nothing was changed. Run it again later, or with --here-only"
     if not settings.customerio.site_id:
         raise errors.Failed(f"customerio.site_id is empty, so Customer.io can't be told: {nothing}")
-    async with TrackClient(settings.customerio) as client:
+    throttle = Throttle(db, settings.customerio.rate_per_second)
+    async with TrackClient(settings.customerio, throttle) as client:
         try:
             await suppressing.require_workspace(db, settings, client)
         except errors.Failed as error:

@@ -6,13 +6,17 @@ from __future__ import annotations
 REMEDIES = {
     "not_in_segment": "to send them, whitelist one of their segments in people.segments, or find the condition that "
     "doesn't hold: connector segments NAME --user {user_id}",
-    "left_kept": "they left every whitelisted segment, so they stay at Customer.io as they were last sent; back in "
-    "one, they are kept equal again",
+    "left_kept": "they left every whitelisted segment, so they stay at Customer.io as they were last sent; an "
+    "opt-out is sent even so, and back in one, they are kept equal again",
     "only_from_customerio": "only webhooks have told of them: import them, or let the product identify them, under "
     "one of these identifiers, and they are a user of yours",
     "no_customer_id": "give them a value for people.customer_id ({customer_id_from})",
     "bad_customer_id": "correct the value of people.customer_id ({customer_id_from}): it must be a text or a number of "
-    "1 to 150 bytes, neither `.` nor `..`, and with the single API it may not look like an email or a cio_id",
+    "1 to 150 bytes, neither `.` nor `..`. With the single API an id may not look like an email or a cio_id, nor an "
+    "email like an id, because somebody else could be meant; who was sent under such a one is reached with "
+    'customerio.api = "batch" only',
+    "unreadable": "write the value of people.customer_id ({customer_id_from}) anew: it holds half of a character, a "
+    "number that is too large, or too many levels",
     "customer_id_taken": "user {rival} is that person at Customer.io already: correct the id of one of the two",
     "no_email": "give them an email address, or set people.require_email = false",
     "customer_id_changed": "Customer.io has them under {sent_as}, and nothing is sent under another id, which would "
@@ -40,8 +44,25 @@ HELD_NOW = "connector approve {hash} lets them go, and everyone who is held with
 NO_CREDENTIALS = (
     "nothing is sent while customerio.site_id is empty: put the workspace's site id and Track API key there"
 )
+RENAME_HELD = (
+    "people.customer_id ({customer_id_from}) is another one than at the last pass: nobody gets another id before "
+    "connector approve {hash}"
+)
+RENAME_UNSEEN = (
+    "people.customer_id ({customer_id_from}) is another one than at the last pass: nobody gets another id before that "
+    "is approved; connector sync says how"
+)
 RENAMING = "nothing: a running connector gives them their new id now, else connector sync does"
 FAILING = "the last try failed ({failure}); it is tried again when it is due, and the attempts say what was answered"
+_ANEW = "whatever changes of them, or of what the settings make of them, is a new try, and so is"
+PARKED = (
+    "they are parked, because it failed for as long as retry.give_up_after says ({failure}): "
+    f"{_ANEW} connector replay parked --user {{user_id}}"
+)
+PARKED_REFUSED = (
+    "they are parked, because Customer.io refused it and would refuse the same again: correct what its answer names; "
+    f"{_ANEW} connector replay parked --user {{user_id}}"
+)
 
 ERASING = "their erasure was begun and is not finished: connector erase {user_id} goes on with it"
 

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -29,13 +28,6 @@ from connector.store.database import Database
 PAGE = 500
 
 _duration = TypeAdapter(values.Duration)
-
-
-class What(StrEnum):
-    """What can be taken up again."""
-
-    webhooks = "webhooks"
-    parked = "parked"
 
 
 @dataclass

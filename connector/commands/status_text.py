@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
+
+from connector.commands import gate_text
+from connector.core import hold_words
 
 
 def describe(found: dict[str, Any], now: datetime) -> Iterator[str]:
     """What `admin/status` collected, in words, a line each."""
     stored, inbox, backlog = found["stored"], found["inbox"], found["backlog"]
     yield f"connector {found['version']}, settings {found['settings']['hash']}"
+    for remark in found["settings"]["remarks"]:
+        yield f"settings  {remark['reason']}: {remark['message']}"
     people = f"{stored['people']:,} people at Customer.io"
     yield f"stored    {stored['users']:,} users, {stored['events']:,} events, {people}"
     last = f", last {_ago(inbox['last_received_at'], now)}" if inbox["last_received_at"] else ", none so far"
     yield f"inbox     {inbox['new']:,} to read, {inbox['unread']:,} unread{last}"
     oldest = f", oldest {_ago(backlog['oldest_at'], now)}" if backlog["oldest_at"] else ""
-    yield f"backlog   {backlog['due']:,} due, {backlog['waiting']:,} waiting{oldest}"
-    for hold in found["held"]:
+    parked = f", {backlog['parked']:,} parked" if backlog["parked"] else ""
+    yield f"backlog   {backlog['due']:,} due, {backlog['waiting']:,} waiting{parked}{oldest}"
+    if (gate := found["gate"])["state"] == "closed":
+        remedy = gate_text.remedy(gate["reason"])
+        yield f"CLOSED    {gate['reason']}, {_ago(gate['since'], now)}, nothing is sent: {remedy}"
+    if found["parked"]:
         yield (
-            f"HELD      {hold['what']} {hold['count']:,} users ({hold['reason']}, {_ago(hold['since'], now)}): "
-            f"connector approve {hold['hash']}"
+            f"PARKED    {_by_reason(found['parked'])}: connector export attempts says what was answered, "
+            "connector replay parked tries them again"
         )
+    for verb, users in found["decisions"].items():
+        yield f"in 24 h   {verb}: {_by_reason(users)}"
+    for hold in found["held"]:
+        would, ways = hold_words.would(hold["what"], hold["count"]), hold_words.commands(hold["what"], hold["hash"])
+        yield f"HELD      {would} ({hold['reason']}, {_ago(hold['since'], now)}): {' or '.join(ways)}"
     for run in found["runs"]:
         counts = ", ".join(f"{value:,} {name}" for name, value in run["counts"].items() if isinstance(value, int))
-        yield f"pass      {_ago(run['started_at'], now)}: {run['state']}{f', {counts}' if counts else ''}"
+        skipped = f", skipped {by_reason}" if (by_reason := _by_reason(run["counts"].get("skipped", {}))) else ""
+        yield f"pass      {_ago(run['started_at'], now)}: {run['state']}{f', {counts}' if counts else ''}{skipped}"
+
+
+def _by_reason(users: Mapping[str, int]) -> str:
+    most_first = sorted(users.items(), key=lambda each: (-each[1], each[0]))
+    return ", ".join(f"{number:,} {reason}" for reason, number in most_first)
 
 
 def _ago(at: datetime, now: datetime) -> str:

@@ -15,27 +15,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from connector import errors
+from connector.core import hold_words
 from connector.inbound import adopting
 from connector.inbound.reader import Reader
 from connector.outbound import full_pass
 from connector.outbound.client import TrackClient
 from connector.outbound.recording import Tally
+from connector.outbound.throttle import Throttle
 from connector.outbound.worker import Worker
 from connector.settings import Settings
-from connector.store import held, pending
+from connector.store import gate, held, pending
 from connector.store.database import Database
 
 _LOOK_AGAIN = 0.2
 _PAUSES = 3
-WHY = {
-    "max_creates": "guard.max_creates leaves {allowed} in these 24 h",
-    "max_deletes": "guard.max_deletes leaves {allowed} in these 24 h",
-    "max_delete_share": "guard.max_delete_share leaves {allowed} in these 24 h",
-    "no_whitelist": "people.segments is empty",
-    "other_customer_id": "people.customer_id is another one than at the last pass",
-    "store_shrank": "the store has far fewer users than at the last pass",
-}
-
 _WORTH_SAYING = 25  # looks: a pass of a moment is nothing to tell
 
 
@@ -47,13 +40,18 @@ class Summary:
     found: full_pass.Found = field(default_factory=full_pass.Found)
     tally: Tally = field(default_factory=Tally)
     waiting: int = 0
+    parked: int = 0
+    refused: gate.Closed | None = None
 
     @property
     def exit_status(self) -> int:
-        """0 all delivered, 1 somebody waits for another try, 3 held by the guard."""
-        if self.waiting:
+        """0 all delivered; 1 when somebody could not be delivered in this run, else 3 when something is held, else 1
+        while somebody waits for another try. Who only waits must not hide what a person has to approve."""
+        if self.tally.failed or self.tally.parked or self.refused is not None:
             return 1
-        return 3 if self.found.holds else 0
+        if self.found.holds:
+            return 3
+        return 1 if self.waiting else 0
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -65,7 +63,9 @@ class Summary:
             "calls": self.tally.calls,
             "skipped": dict(self.tally.skipped + self.found.skipped),
             "failed": dict(self.tally.failed),
+            "parked": self.parked,
             "waiting": self.waiting,
+            "gate": None if self.refused is None else self.refused.reason,
             "held": [
                 {"hash": hold.hash, "what": hold.what, "count": hold.count, "reason": hold.reason}
                 for hold in self.found.holds
@@ -84,15 +84,20 @@ async def sync(
     await db.on_thread(lambda: adopting.adopt(db, clock))
     summary.found = await _pass(db, settings, clock, console)
     worker = Worker(db, clock)
+    await worker.gate.ask()  # whatever closed it may be over
     with _bar(console) as progress:
         backlog = await db.run_read(pending.counts, clock())
         task = progress.add_task("users", total=backlog.due)
-        async with TrackClient(settings.customerio) as client:
+        throttle = Throttle(db, settings.customerio.rate_per_second)
+        async with TrackClient(settings.customerio, throttle) as client:
             pauses = 0
             while pauses < _PAUSES:
-                tally = await worker.work_off(settings, client, lambda users: progress.advance(task, users))
+                tally = await worker.work_off(settings, client, heard=lambda done: progress.advance(task, done.users))
                 summary.tally.add(tally)
                 left = await db.run_read(pending.counts, clock())
+                summary.refused = worker.gate.closed
+                if summary.refused is not None:
+                    break
                 if client.paused_for > 0:
                     # Customer.io asked for a rest; it doesn't get to ask for ever.
                     pauses = pauses + 1 if tally.created + tally.updated + tally.deleted == 0 else 0
@@ -102,7 +107,7 @@ async def sync(
                 else:
                     # Someone else's claims: they end, or their leases run out and the users are ours.
                     await asyncio.sleep(_LOOK_AGAIN)
-    summary.waiting = left.due + left.waiting
+    summary.waiting, summary.parked = left.due + left.waiting, left.parked
     return summary
 
 
@@ -135,6 +140,11 @@ def describe(summary: Summary) -> Iterator[str]:
         yield "skipped: " + ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
     if tally.failed:
         yield "failed: " + ", ".join(f"{count:,} {reason}" for reason, count in tally.failed.most_common())
+    if summary.parked:
+        now = ", ".join(f"{count:,} {reason}" for reason, count in tally.parked.most_common())
+        yield f"{summary.parked:,} parked{f' (now: {now})' if now else ''}: connector replay parked tries them again"
+    if summary.refused is not None:
+        yield f"Customer.io takes no calls ({summary.refused.reason}): {summary.refused.message}"
     if summary.waiting:
         yield f"{summary.waiting:,} wait for another try"
     for hold in summary.found.holds:
@@ -142,17 +152,11 @@ def describe(summary: Summary) -> Iterator[str]:
 
 
 def _held(hold: held.Hold) -> Iterator[str]:
-    match hold.what:
-        case held.DELETE:
-            would = f"{hold.count:,} people left every whitelisted segment and would be deleted"
-        case held.RENAME:
-            would = f"all {hold.count:,} people would get another id at Customer.io"
-        case _:
-            would = f"{hold.count:,} users who were here before would be created"
-    yield f"HELD ({hold.reason}): {would}; {WHY[hold.reason].format(allowed=f'{hold.allowed:,}')}. Nothing was done."
-    yield f"  let them go:       connector approve {hold.hash}"
-    if hold.what != held.RENAME:
-        yield f"  only some of them: connector approve {hold.hash} --first 100"
+    would, why = hold_words.would(hold.what, hold.count), hold_words.why(hold.reason, hold.allowed)
+    yield f"HELD ({hold.reason}): {would}; {why}. Nothing was done."
+    ways = hold_words.commands(hold.what, hold.hash)
+    for way, command in zip(("let them go:", "only some of them:"), ways, strict=False):
+        yield f"  {way:<18} {command}"
 
 
 def _bar(console: Console | None) -> Progress:

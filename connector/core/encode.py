@@ -118,18 +118,35 @@ def body(part: Identify) -> bytes:
     return msgspec.json.encode({**part.attributes, "_timestamp": part.timestamp})
 
 
+class Packer:
+    """Packs works, as they come, into the fewest calls that keep their order and the vendor's limit."""
+
+    def __init__(self) -> None:
+        self._works: list[Work] = []
+        self._size = ENVELOPE_BYTES
+
+    def add(self, work: Work) -> list[Work]:
+        """The call that is full now because this work needs another one; empty while there is room."""
+        size = work.size
+        full = self.rest() if self._works and self._size + size > MAX_BATCH_BYTES else []
+        self._works.append(work)
+        self._size += size
+        return full
+
+    def rest(self) -> list[Work]:
+        """The last call, full or not; what comes next begins another one."""
+        works, self._works, self._size = self._works, [], ENVELOPE_BYTES
+        return works
+
+
 def batches(works: Iterable[Work]) -> Iterator[list[Work]]:
     """The works in the fewest calls that keep their order and the vendor's limit."""
-    batch: list[Work] = []
-    size = ENVELOPE_BYTES
+    packer = Packer()
     for work in works:
-        if batch and size + work.size > MAX_BATCH_BYTES:
-            yield batch
-            batch, size = [], ENVELOPE_BYTES
-        batch.append(work)
-        size += work.size
-    if batch:
-        yield batch
+        if full := packer.add(work):
+            yield full
+    if rest := packer.rest():
+        yield rest
 
 
 def _chunks(items: Iterable[tuple[str, Any]], most: int, taken: int) -> Iterator[Sequence[tuple[str, Any]]]:

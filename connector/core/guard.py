@@ -5,7 +5,9 @@ Numbers are those of any 24 hours, so that a slow bleed counts too. Held whateve
 
     no_whitelist            people.segments is empty: everybody has left
     other_customer_id       people.customer_id is another one than at the last pass
-    store_shrank            far fewer users than at the last pass: an older copy, or another store
+    store_shrank            far fewer users than at an earlier pass: many were deleted in place, or are lost
+
+What the store looked like is kept in the store, so one that is exchanged as a whole looks as it always did.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from connector.records import Seen
 SUSPICIONS = frozenset({"other_customer_id", "store_shrank"})
 FROM_HERE_ON_A_SHARE = 10  # deletes: of a few people, one is a large share
 SHRUNK = 0.8
+KNOWN_OTHERWISE = 0.05  # of the people: so many may have another id by now for reasons of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,18 @@ def suspicion(before: Seen | None, now: Seen) -> str | None:
     if list(before.customer_id) != list(now.customer_id):
         return "other_customer_id"
     return "store_shrank" if now.users < before.users * SHRUNK else None
+
+
+def known_otherwise(*, other: int, people: int) -> bool:
+    """Whether so many of some people were sent under another id than they would get now that it is no matter of single
+    people: `people.customer_id` is another one. Asked where no pass has noted it yet."""
+    return other > people * KNOWN_OTHERWISE
+
+
+def noted(before: Seen | None, now: Seen) -> Seen:
+    """What the next pass compares with, unless somebody approves less: the number of users grows by itself, or it would
+    shrink step by step and nothing were odd."""
+    return now if before is None else Seen(max(before.users, now.users), now.customer_id)
 
 
 def creates(*, waiting: int, released: int, limit: int | None, suspicion: str | None = None) -> Verdict:

@@ -9,6 +9,7 @@ are short enough: the settings see to it):
     value_too_long      over 1,000 bytes (of its JSON, when it is no text)
     segments_too_long   likewise, of the list of segment names
     too_many            more than 300 attributes of one person
+    unreadable          what the store holds there is text, a number or nesting that can't be sent on
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from connector.core import merge, times
-from connector.records import CustomerId, LeftOut, Preference, User
+from connector.records import CustomerId, Damaged, LeftOut, Preference, User
 from connector.settings import People, Pick, Settings
 
 MAX_VALUE_BYTES = 1000
@@ -31,6 +32,7 @@ OPT_OUT = "unsubscribed"
 PREFERENCES = "cio_subscription_preferences"
 _SHORT = MAX_VALUE_BYTES // 4  # letters, of at most four bytes each
 CONSENT = frozenset({OPT_OUT, PREFERENCES})
+_NOTHING: Mapping[str, Any] = {}
 
 
 def memberships(bits: str, settings: Settings) -> list[str]:
@@ -53,13 +55,16 @@ def customer_id_value(user: User, people: People) -> tuple[str, Any]:
 
 
 def customer_id(user: User, settings: Settings) -> CustomerId | str:
-    """The customer id of a user, or the reason why they can't have one: `no_customer_id`, `bad_customer_id`.
+    """The customer id of a user, or the reason why they can't have one: `no_customer_id`, `bad_customer_id`,
+    `unreadable`.
 
     An id of `.` or `..` would be a path of another meaning, and in v1 an id that starts with `cio_` or looks
     like an email address would be read as another kind of identifier. Blanks around it are not part of an id:
     webhooks and imports are read without them, too.
     """
     source, value = customer_id_value(user, settings.people)
+    if isinstance(user.attributes, Damaged) and _has_lost_id(user.attributes, source, settings.people):
+        return "unreadable"
     if value is None:
         return "no_customer_id"
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -73,21 +78,35 @@ def customer_id(user: User, settings: Settings) -> CustomerId | str:
         text = text.lower()
     if text in {"", ".", ".."} or len(text.encode()) > MAX_ID_BYTES:
         return "bad_customer_id"
-    if settings.customerio.api == "single" and (text.startswith("cio_") or ("@" in text and source != "email")):
-        return "bad_customer_id"
-    return CustomerId("email" if source == "email" else "id", text)
+    found = CustomerId("email" if source == "email" else "id", text)
+    return "bad_customer_id" if is_misread(found, settings) else found
+
+
+def is_misread(customer_id: CustomerId, settings: Settings) -> bool:
+    """Whether the person is sent through v1, whose paths tell the kind of an id by how it looks, and this one looks
+    like another kind: it would be somebody else who is changed or deleted. What starts with `cio_` is read as a
+    `cio_id`, what has an `@` as an email (https://docs.customer.io/api/track/#operation/identify)."""
+    if settings.customerio.api != "single" or customer_id.kind == "cio_id":
+        return False
+    return customer_id.value.startswith("cio_") or ("@" in customer_id.value) != (customer_id.kind == "email")
 
 
 def attributes(
-    user: User, bits: str, settings: Settings, *, opted_out: bool | None = None
+    user: User,
+    bits: str,
+    settings: Settings,
+    *,
+    opted_out: bool | None = None,
+    sent: Mapping[str, Any] = _NOTHING,
 ) -> tuple[dict[str, Any], tuple[LeftOut, ...]]:
     """What the person should have of us, in sending order, and what had to be left out. `opted_out` is what is said of
-    their opt-out, if anything is; the picked attributes leave a place for it."""
+    their opt-out, if anything is; the picked attributes leave a place for it. What can't be sent now but was `sent`
+    before stays as it was: left out, not emptied, and one of the attributes that they have."""
     people = settings.people
     wanted: dict[str, Any] = {}
     left_out: list[LeftOut] = []
     if user.email:
-        _put(wanted, left_out, "email", user.email)
+        _put(wanted, left_out, "email", user.email, sent)
     if user.created_at is not None:
         wanted["created_at"] = int(user.created_at.timestamp())
     if people.segments_attribute:
@@ -95,6 +114,8 @@ def attributes(
         if (size := _size(names)) > MAX_VALUE_BYTES:
             message = f"the segments are {size:,} bytes, 1,000 are allowed"
             left_out.append(LeftOut(people.segments_attribute, "segments_too_long", message))
+            if people.segments_attribute in sent:
+                wanted[people.segments_attribute] = sent[people.segments_attribute]
         else:
             wanted[people.segments_attribute] = names
     if opted_out is not None:
@@ -104,7 +125,9 @@ def attributes(
         if value is not None and value != "":
             if isinstance(value, str):
                 value = _dated(pick, value, people.zone)
-            _put(wanted, left_out, pick.sent_as, value)
+            _put(wanted, left_out, pick.sent_as, value, sent)
+    if isinstance(user.attributes, Damaged):
+        _take_out_lost(wanted, left_out, user.attributes, people, sent)
     return wanted, tuple(left_out)
 
 
@@ -129,17 +152,38 @@ def preferences(known: Mapping[str, Mapping[str, Preference]]) -> dict[str, Any]
     return {PREFERENCES: chosen} if chosen else {}
 
 
-def _put(wanted: dict[str, Any], left_out: list[LeftOut], name: str, value: Any) -> None:
+def _has_lost_id(given: Damaged, found_at: str, people: People) -> bool:
+    """Whether a source that comes before the one with a value, or that one itself, can't be read."""
+    tried = people.customer_id[: people.customer_id.index(found_at) + 1] if found_at else people.customer_id
+    return any(given.has_lost(source) for source in tried if source not in _BUILTIN)
+
+
+def _take_out_lost(
+    wanted: dict[str, Any], left_out: list[LeftOut], given: Damaged, people: People, sent: Mapping[str, Any]
+) -> None:
+    for pick in people.attributes:
+        if pick.name not in _BUILTIN and given.has_lost(pick.name):
+            wanted.pop(pick.sent_as, None)
+            left_out[:] = [each for each in left_out if each.name != pick.sent_as]
+            left_out.append(LeftOut(pick.sent_as, "unreadable", "what the store holds can't be read"))
+            if pick.sent_as in sent and len(wanted) < MAX_ATTRIBUTES:
+                wanted[pick.sent_as] = sent[pick.sent_as]
+
+
+def _put(wanted: dict[str, Any], left_out: list[LeftOut], name: str, value: Any, sent: Mapping[str, Any]) -> None:
     if isinstance(value, str) and len(value) <= _SHORT:
         size = 0  # most are, and needn't be encoded to know it
     else:
         size = _size(value)
-    if size > MAX_VALUE_BYTES:
-        left_out.append(LeftOut(name, "value_too_long", f"the value is {size:,} bytes, 1,000 are allowed"))
-    elif len(wanted) >= MAX_ATTRIBUTES:
+    is_known = size <= MAX_VALUE_BYTES or name in sent
+    if is_known and len(wanted) >= MAX_ATTRIBUTES:
         left_out.append(LeftOut(name, "too_many", "a person has at most 300 attributes"))
-    else:
+    elif size <= MAX_VALUE_BYTES:
         wanted[name] = value
+    else:
+        left_out.append(LeftOut(name, "value_too_long", f"the value is {size:,} bytes, 1,000 are allowed"))
+        if is_known:
+            wanted[name] = sent[name]
 
 
 def _size(value: Any) -> int:

@@ -2,34 +2,40 @@
 
 A 2xx is not yet success: a 207, and sometimes a 200, names refused items in `errors` by `batch_index`. Four
 shapes of error body are documented or seen, and a proxy's HTML is possible too
-(https://docs.customer.io/api/track/, "errors"). Reason words:
+(https://docs.customer.io/api/track/, "errors"). Reason words, and what comes of what was sent:
 
-    refused         Customer.io looked at it and said no (its `message` says why)
-    unauthorized    the credentials are not accepted (401, 403)
-    redirected      a 3xx: the account lives in another region; never followed
-    rate_limited    429
-    server_error    5xx or 408
-    network         no answer
-    unclear_answer  anything else
+    refused         Customer.io looked at it and said no (its `message` says why)      Refused
+    server_error    5xx or 408                                                         Later
+    timeout         no answer in time                                                  Later
+    network         the connection broke                                               Later
+    unclear_answer  anything else                                                      Later
+    unauthorized    the credentials are not accepted (401, 403)                        Stopped, the gate closes
+    redirected      a 3xx: the account lives in another region; never followed         Stopped, the gate closes
+    unreachable     no connection: the name, the network, the certificate              Stopped, the gate closes
+    rate_limited    429                                                                Stopped, for as long as it says
+    lease_ran_out   it never went out                                                  Stopped
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import msgspec
+
+Problem: TypeAlias = Literal["", "unreachable", "timeout", "network", "lease_ran_out"]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response as bytes; `status` is None when none came, and `problem` then says what happened."""
+    """A response as bytes; `status` is None when none came, and `problem` then says what happened. `retry_after` is in
+    seconds, None where the answer doesn't say; `calls` is how often it was tried, 0 when it never went out."""
 
     status: int | None
     body: bytes = b""
     retry_after: float | None = None
-    problem: str = ""
+    problem: Problem = ""
     calls: int = 0
 
 
@@ -39,15 +45,38 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class Undelivered:
-    """Not accepted, with one reason word; the user stays pending."""
+class Refused:
+    """Not accepted, and the same again would not be."""
 
     reason: str
     message: str
     status: int | None = None
 
 
-Outcome = Delivered | Undelivered
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Not accepted this time; another try may be."""
+
+    reason: str
+    message: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Nothing is said of what was sent: the whole API takes no calls, or ours never went out. No attempt of anybody."""
+
+    reason: str
+    message: str
+    status: int | None = None
+
+
+Undelivered: TypeAlias = Refused | Later | Stopped
+Outcome: TypeAlias = Delivered | Undelivered
+
+CLOSE_THE_GATE = frozenset({"unauthorized", "redirected", "unreachable"})
+
+_STOPPED = CLOSE_THE_GATE | {"rate_limited", "lease_ran_out"}
 
 
 def of_items(answer: Answer, count: int) -> list[Outcome]:
@@ -63,7 +92,7 @@ def of_items(answer: Answer, count: int) -> list[Outcome]:
     for index, problem in zip(indices, problems, strict=True):
         named[index].append(_words(problem))
     return [
-        Undelivered("refused", "; ".join(named[index]), answer.status) if index in named else Delivered()
+        Refused("refused", "; ".join(named[index]), answer.status) if index in named else Delivered()
         for index in range(count)
     ]
 
@@ -81,8 +110,15 @@ def of_call(answer: Answer) -> Outcome:
 def of_failure(answer: Answer) -> Undelivered:
     """What a missing answer or one outside 2xx means for everything in the call."""
     if answer.status is None:
-        return Undelivered("network", answer.problem)
+        word = answer.problem or "network"
+        return Stopped(word, "no answer") if word in _STOPPED else Later(word, "no answer")
     return _undelivered(_reason(answer.status), answer)
+
+
+def is_failing(answer: Answer) -> bool:
+    """No answer that says anything of what was sent, as far as a server or a network can fail: others may have been
+    answered meanwhile."""
+    return isinstance(of_call(answer), Later)
 
 
 def messages(body: bytes) -> list[str]:
@@ -104,7 +140,8 @@ def _reason(status: int) -> str:
 
 
 def _undelivered(reason: str, answer: Answer) -> Undelivered:
-    return Undelivered(reason, "; ".join(messages(answer.body)) or f"HTTP {answer.status}", answer.status)
+    kind = Refused if reason == "refused" else Stopped if reason in _STOPPED else Later
+    return kind(reason, "; ".join(messages(answer.body)) or f"HTTP {answer.status}", answer.status)
 
 
 def _problems(answer: Answer) -> list[Any] | None:

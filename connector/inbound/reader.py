@@ -38,7 +38,6 @@ _BATCH_BYTES = 4 * 1024 * 1024  # read, they take several times as much memory
 _POLL = 2.0
 _QUIET = 0.02
 _REST = 6  # times as long as the batch took: at least a seventh of the time is the reader's, however busy it gets
-_PAUSE_AFTER_FAILURE = 5.0
 # SQLite's lock is not fair: whoever waits for it looks every tenth of a second, and is passed over by a writer in
 # another process that lets go of it for less.
 _WITHOUT_A_GAP = 0.3
@@ -76,21 +75,16 @@ class Reader:
         self._wake.set()
 
     async def run(self) -> None:
-        """Until cancelled. A store that fails is tried again after a pause; nothing is lost meanwhile."""
+        """Until cancelled. Raises what the store raises; begun again, it goes on where it was."""
         loop = asyncio.get_running_loop()
         while True:
-            pause = _POLL
             self._wake.clear()
-            try:
+            began = loop.time()
+            while await self._read_batch():
+                await self._rest(_REST * (loop.time() - began))
                 began = loop.time()
-                while await self._read_batch():
-                    await self._rest(_REST * (loop.time() - began))
-                    began = loop.time()
-            except sa.exc.SQLAlchemyError as error:
-                _log.error("read_failed", error=type(error).__name__)
-                pause = _PAUSE_AFTER_FAILURE
             try:
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(_POLL):
                     await self._wake.wait()
             except TimeoutError:
                 continue

@@ -5,16 +5,18 @@ hosts, the paths and how an id is escaped. aiohttp then sends it: real status co
 (a redirect means the wrong region, and following it drops the credentials), any number of calls at once.
 
 Retries of seconds happen here: three tries within ten seconds, after network errors, 408 and 5xx. Those of days are
-the pending row's. A 429 is not tried again at once: it pauses every call of this process, and a call that finds the
-client paused, or its lease too old to begin, is answered here without going out (`calls` is 0 then).
+the pending row's. Every try waits for its turn (outbound/throttle). A 429 is not tried again at once: it pauses all
+calls of the store, and a call that meets the pause, or whose lease is too old to begin, is answered here without going
+out (`calls` is 0 then).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -23,18 +25,17 @@ import aiohttp
 import customerio
 import msgspec
 import tenacity
-from aiolimiter import AsyncLimiter
 
-from connector.core.outcome import Answer
+from connector.core import retry_after
+from connector.core.outcome import Answer, Problem
+from connector.outbound.throttle import Throttle
 from connector.settings import Customerio
 
 TOTAL_SECONDS = 10.0
-LEASE_RAN_OUT = "lease_ran_out"
 
 _TRIES = 3
 _TRY_SECONDS = 8.0
-_LAST_TRY_BEGINS = 2.0  # so that a try that times out still ends within TOTAL_SECONDS
-_MAX_PAUSE = 60.0
+_OTHER_PATHS = frozenset({"", ".", ".."})  # what a URL with them comes to
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +75,28 @@ class _Encoder(customerio.CustomerIO):  # type: ignore[misc]
 
 
 class TrackClient:
-    """One workspace. An async context manager; everything about rate and concurrency is inside."""
+    """One workspace. An async context manager; how many calls are under way at once is seen to inside. Without a
+    throttle it sends nothing, and only asks where the credentials lead.
 
-    def __init__(self, settings: Customerio) -> None:
+    `calls` counts the tries that went out, `last_success` is when one was last answered with a 2xx, a moment of the
+    monotonic clock.
+    """
+
+    def __init__(self, settings: Customerio, throttle: Throttle | None) -> None:
         api_key = settings.api_key.get_secret_value()
         self._encoder = _Encoder(settings.site_id, api_key, settings.region or "us", settings.track_url)
         self._authorization = aiohttp.encode_basic_auth(settings.site_id, api_key)
-        # One call each 1/rate seconds: a bucket of `rate` calls would let twice as many through in its first second.
-        self._limiter = AsyncLimiter(1, 1 / settings.rate_per_second)
-        self._slots = asyncio.Semaphore(settings.in_flight)
+        self._throttle = throttle
+        self._under_way = asyncio.Semaphore(settings.in_flight)
         self._connections = settings.in_flight
-        self._paused_until = 0.0
         self._session: aiohttp.ClientSession | None = None
         self._workspace: Workspace | None = None
         self.calls = 0
+        self.last_success: float | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections),
-            timeout=aiohttp.ClientTimeout(total=_TRY_SECONDS),
             headers={"Authorization": self._authorization, "Content-Type": "application/json"},
             auto_decompress=True,
         )
@@ -107,27 +111,52 @@ class TrackClient:
     @property
     def paused_for(self) -> float:
         """Seconds until Customer.io wants to hear from us again; 0 when it does now."""
-        return max(self._paused_until - time.monotonic(), 0.0)
+        return self._throttle.paused_for if self._throttle is not None else 0.0
 
-    async def batch(self, operations: Sequence[bytes], not_after: float) -> Answer:
-        """POST /api/v2/batch with operations that are encoded already. No try begins after `not_after`, a moment
-        of the monotonic clock."""
-        return await self._send(self._encoder.batch([msgspec.Raw(each) for each in operations]), not_after)
+    async def batch(
+        self,
+        operations: Sequence[bytes],
+        not_after: Callable[[], float],
+        *,
+        tries: int = _TRIES,
+        seconds: float = _TRY_SECONDS,
+    ) -> Answer:
+        """POST /api/v2/batch with operations that are encoded already. No try begins after the moment of the monotonic
+        clock that `not_after` says before each; one takes at most so many `seconds`, and there is another one only if
+        all end within TOTAL_SECONDS, the wait for a turn included."""
+        request = self._encoder.batch([msgspec.Raw(each) for each in operations])
+        return await self._send(request, not_after, tries, seconds)
 
-    async def identify(self, customer_id: str, body: bytes, not_after: float) -> Answer:
+    async def identify(
+        self,
+        customer_id: str,
+        body: bytes,
+        not_after: Callable[[], float],
+        *,
+        tries: int = _TRIES,
+        seconds: float = _TRY_SECONDS,
+    ) -> Answer:
         """PUT /api/v1/customers/{id}. The SDK's `identify` takes attributes as keywords, which can't be called
         `id` or `self`; so only its path is used."""
-        url = self._encoder.get_customer_query_string(customer_id)
-        return await self._send(self._encoder.send_request("PUT", url, msgspec.Raw(body)), not_after)
+        request = self._encoder.send_request("PUT", self._path_of(customer_id), msgspec.Raw(body))
+        return await self._send(request, not_after, tries, seconds)
 
-    async def delete(self, customer_id: str, not_after: float) -> Answer:
+    async def delete(
+        self,
+        customer_id: str,
+        not_after: Callable[[], float],
+        *,
+        tries: int = _TRIES,
+        seconds: float = _TRY_SECONDS,
+    ) -> Answer:
         """DELETE /api/v1/customers/{id}."""
-        url = self._encoder.get_customer_query_string(customer_id)
-        return await self._send(self._encoder.send_request("DELETE", url, None), not_after)
+        request = self._encoder.send_request("DELETE", self._path_of(customer_id), None)
+        return await self._send(request, not_after, tries, seconds)
 
     async def region(self) -> Answer:
         """GET /api/v1/accounts/region: whether the credentials are good, and where the account lives. Not counted."""
-        return await self._once(Request("GET", f"{self._encoder.origin}/api/v1/accounts/region", b""))
+        request = Request("GET", f"{self._encoder.origin}/api/v1/accounts/region", b"")
+        return await self._once(request, _TRY_SECONDS)
 
     async def workspace(self) -> Workspace | None:
         """Where the credentials lead, asked once; None while Customer.io can't say."""
@@ -137,54 +166,82 @@ class TrackClient:
                 self._workspace = _workspace(answer.body)
         return self._workspace
 
-    async def _send(self, request: Request, not_after: float) -> Answer:
+    def forget_workspace(self) -> None:
+        """The next question where the credentials lead is asked anew."""
+        self._workspace = None
+
+    def _path_of(self, customer_id: str) -> str:
+        if customer_id in _OTHER_PATHS:
+            raise ValueError("this customer id would make the path of a call that is about somebody else, or everybody")
+        path: str = self._encoder.get_customer_query_string(customer_id)
+        return path
+
+    async def _send(self, request: Request, not_after: Callable[[], float], tries: int, seconds: float) -> Answer:
+        throttle = self._throttle
+        if throttle is None:
+            raise RuntimeError("a client without a throttle sends nothing")
         tried = 0
 
         async def once() -> Answer:
             nonlocal tried
-            async with self._limiter:
-                if self.paused_for > 0:
-                    return Answer(429, retry_after=self.paused_for)
-                if time.monotonic() > not_after:
-                    return Answer(None, problem=LEASE_RAN_OUT)
-                tried += 1
-                self.calls += 1
-                return await self._once(request)
+            if throttle.paused_for > 0 or not await throttle.slot():
+                return Answer(429, retry_after=throttle.paused_for)
+            if time.monotonic() > not_after():
+                return Answer(None, problem="lease_ran_out")
+            tried += 1
+            self.calls += 1
+            answer = await self._once(request, seconds)
+            if answer.status == 429:
+                await throttle.rate_limited(answer.retry_after)
+            elif answer.status is not None and 200 <= answer.status < 300:
+                self.last_success = time.monotonic()
+            return answer
 
-        async with self._slots:
+        async with self._under_way:
             retrying = tenacity.AsyncRetrying(
                 retry=tenacity.retry_if_result(_worth_another_try),
-                stop=tenacity.stop_after_attempt(_TRIES) | tenacity.stop_before_delay(_LAST_TRY_BEGINS),
+                # So that a last try that times out still ends within TOTAL_SECONDS.
+                stop=tenacity.stop_after_attempt(tries) | tenacity.stop_before_delay(TOTAL_SECONDS - seconds),
                 wait=tenacity.wait_random_exponential(multiplier=0.2, max=1),
                 retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
             )
             return replace(await retrying(once), calls=tried)
 
-    async def _once(self, request: Request) -> Answer:
+    async def _once(self, request: Request, seconds: float) -> Answer:
         if self._session is None:
             raise RuntimeError("the client is used outside its `async with`")
         try:
             async with self._session.request(
-                request.method, request.url, data=request.body or None, allow_redirects=False
+                request.method,
+                request.url,
+                data=request.body or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=seconds),
             ) as response:
                 body = await response.read()
-                answer = Answer(response.status, body, _seconds(response.headers.get("Retry-After")))
+                rest = retry_after.seconds(
+                    response.headers.get("Retry-After"), response.headers.get("Date"), datetime.now(UTC)
+                )
+                return Answer(response.status, body, rest)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            # The exception's text may hold the URL, and with it a person's id; its type says enough.
-            return Answer(None, problem=type(error).__name__)
-        if answer.status == 429:
-            self._paused_until = time.monotonic() + min(answer.retry_after or 1.0, _MAX_PAUSE)
-        return answer
+            # The exception's text may hold the URL, and with it a person's id; one word says enough.
+            return Answer(None, problem=_problem(error))
 
 
 def _worth_another_try(answer: Answer) -> bool:
-    if answer.problem == LEASE_RAN_OUT:
+    if answer.problem == "lease_ran_out":
         return False
     return answer.status is None or answer.status == 408 or answer.status >= 500
 
 
-def _seconds(header: str | None) -> float | None:
-    return float(header) if header is not None and header.isascii() and header.isdigit() else None
+def _problem(error: Exception) -> Problem:
+    match error:
+        case TimeoutError():
+            return "timeout"
+        case aiohttp.ClientConnectorError():
+            return "unreachable"
+        case _:
+            return "network"
 
 
 def _workspace(body: bytes) -> Workspace | None:

@@ -5,30 +5,36 @@ who left, are counted by the guard: when they are more than the settings allow, 
 until someone approves the hash. So is everything that can't be undone while something is odd (`core/guard`).
 
 The query streams in a read transaction and everything is written in small transactions beside it, so a pass over
-a million users never keeps a webhook waiting. A user who became pending in vain costs one look.
+a million users never keeps a webhook waiting. A user who became pending in vain costs one look. Only the ids of those
+are kept on whom the guard has a word, and packed.
 """
 
 from __future__ import annotations
 
 import secrets
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector import errors, log
-from connector.core import decide, guard
-from connector.outbound import limits
-from connector.outbound.preparation import with_rivals
+from connector.core import decide, guard, hold_words
+from connector.outbound import limits, preparation
+from connector.outbound.many_ids import ManyIds
 from connector.settings import Settings
 from connector.store import database, facts, held, mirror, pending, runs, users
 from connector.store.database import Database
 
 CHUNK = 1000
+_STRETCH = 5000
+_RENEW_SECONDS = runs.LEASE.total_seconds() / 4
 
 _log = log.get("pass")
 
@@ -57,16 +63,27 @@ class Found:
         }
 
 
-def run(db: Database, settings: Settings, clock: Callable[[], datetime]) -> Found | None:
-    """One pass over the store, on this thread. None when another one is running there."""
+class CutShort(Exception):
+    """`going` said no: the pass let nobody else go, and the next one finds the rest."""
+
+
+def run(
+    db: Database, settings: Settings, clock: Callable[[], datetime], going: Callable[[], bool] = lambda: True
+) -> Found | None:
+    """One pass over the store, on this thread. None when another one is running there. Raises CutShort soon after
+    `going` says no."""
     lease = secrets.token_hex(8)
     if not db.write(runs.begin, lease, clock()):
         return None
     state = "failed"
     found = Found()
     try:
-        _find(db, settings, _Pass(db, lease, clock), found)
+        with _renewed(db, lease, clock):
+            _find(db, settings, _Pass(db, lease, clock, going), found)
         state = "held" if found.holds else "done"
+    except CutShort:
+        state = "stopped"
+        raise
     finally:
         db.write(runs.finish, lease, state, found.counts(), clock())
     for hold in found.holds:
@@ -76,9 +93,40 @@ def run(db: Database, settings: Settings, clock: Callable[[], datetime]) -> Foun
             reason=hold.reason,
             users=hold.count,
             allowed=hold.allowed,
-            next=f"connector approve {hold.hash}",
+            would=hold_words.would(hold.what, hold.count),
+            why=hold_words.why(hold.reason, hold.allowed),
+            next=" or ".join(hold_words.commands(hold.what, hold.hash)),
         )
     return found
+
+
+def look_again(db: Database) -> None:
+    """The next query finds everybody: they were compared with their new ids, and left as they are."""
+    last: str | None = ""
+    while last is not None:
+        last = db.write(mirror.look_again, last, _STRETCH)
+
+
+@contextmanager
+def _renewed(db: Database, lease: str, clock: Callable[[], datetime]) -> Iterator[None]:
+    """Keeps our turn ours however long one query takes: else two processes take it from each other for ever."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(_RENEW_SECONDS):
+            try:
+                if not db.write(runs.renew, lease, clock()):
+                    return
+            except sa.exc.SQLAlchemyError as error:
+                _log.warning("pass_not_renewed", reason="store", error=type(error).__name__)
+
+    thread = threading.Thread(target=renew, name="pass-lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +136,12 @@ class _Pass:
     db: Database
     lease: str
     clock: Callable[[], datetime]
+    going: Callable[[], bool]
 
     def now(self) -> datetime:
         """The time, after making sure that it is still our turn."""
+        if not self.going():
+            raise CutShort
         now = self.clock()
         if not self.db.write(runs.renew, self.lease, now):
             raise errors.Failed("this pass took so long that another one took over")
@@ -98,14 +149,19 @@ class _Pass:
 
 
 def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
-    missing: list[str] = []
-    outside: list[tuple[str, datetime | None]] = []
+    missing = ManyIds()
+    outside = _Outside()
+    if db.read(held.current, held.RENAME) and preparation.may_rename(db, settings):
+        look_again(db)  # it was approved, and whoever approved it came no further
+    db.write(_try_anew, settings.mapping_hash(), turn.now())
+    while not settings.people.delete.enabled and db.write(mirror.stay, _STRETCH):
+        turn.now()
     with db.reader.begin() as connection:
         # Nobody leaves for being looked at late: all of one pass do so at one moment.
         now = turn.now()
         for some in _in_chunks(mirror.differing(connection, settings, now)):
-            missing += [each.user_id for each in some if not each.is_person]
-            outside += [(each.user_id, each.left_at) for each in some if each.outside]
+            missing.add(each.user_id for each in some if not each.is_person)
+            outside.add(some, settings, now)
             changed = [each.user_id for each in some if each.is_person and each.changed]
             left = [each.user_id for each in some if each.outside and each.left_at is None]
             back = [each.user_id for each in some if each.is_person and not each.outside and each.left_at is not None]
@@ -113,11 +169,32 @@ def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
             db.write(_note, changed, left, back, now)
             found.changed += len(changed)
     seen, suspicion = limits.look(db, settings)
+    limits.forget(db, now)
     _let_in(db, settings, _creates(db, settings, missing, turn, found), suspicion, turn, found)
     _let_out(db, settings, outside, suspicion, turn, found)
     _rename(db, settings, suspicion, turn, found)
-    if suspicion is None or not any(hold.reason in guard.SUSPICIONS for hold in found.holds):
+    is_new_id = suspicion == "other_customer_id" and not any(hold.reason == suspicion for hold in found.holds)
+    if suspicion is None or is_new_id:
         db.write(facts.see, seen)
+
+
+@dataclass
+class _Outside:
+    """People in no whitelisted segment whose deletes nobody has let go, and those of them whose grace is over."""
+
+    waiting: ManyIds = field(default_factory=ManyIds)
+    due: ManyIds = field(default_factory=ManyIds)
+
+    def add(self, some: Sequence[mirror.Differing], settings: Settings, now: datetime) -> None:
+        grace = settings.people.delete.grace
+        waiting = [each for each in some if each.outside and not each.let_go]
+        self.waiting.add(each.user_id for each in waiting)
+        self.due.add(each.user_id for each in waiting if (each.left_at or now) + grace <= now)
+
+
+def _try_anew(connection: Connection, mapping_hash: str, now: datetime) -> None:
+    database.lock_identities(connection)
+    pending.look_again(connection, mapping_hash, now)
 
 
 def _note(
@@ -141,41 +218,32 @@ def _enter(connection: Connection, what: str, user_ids: Sequence[str], hold_id: 
 
 
 def _let_in(
-    db: Database, settings: Settings, creates: list[str], suspicion: str | None, turn: _Pass, found: Found
+    db: Database, settings: Settings, creates: ManyIds, suspicion: str | None, turn: _Pass, found: Found
 ) -> None:
     now = turn.now()
     verdict = limits.creates(db, settings, len(creates), suspicion, now)
     if verdict.held:
-        found.holds.append(_hold(db, settings, held.CREATE, creates, verdict, now))
+        found.holds.append(_hold(db, settings, held.CREATE, creates, verdict, turn))
         return
-    for chunk in _chunks(creates):
+    for chunk in creates.chunks():
         db.write(_release, chunk, "guard", turn.now())
     found.released = len(creates)
     db.write(held.clear, held.CREATE)
 
 
 def _let_out(
-    db: Database,
-    settings: Settings,
-    outside: Sequence[tuple[str, datetime | None]],
-    suspicion: str | None,
-    turn: _Pass,
-    found: Found,
+    db: Database, settings: Settings, outside: _Outside, suspicion: str | None, turn: _Pass, found: Found
 ) -> None:
     """Deletes: those who are still within their grace count too, so that a mistake is seen while it can be mended."""
     now = turn.now()
-    on_their_way = db.read(pending.leaving)
-    waiting = [(user_id, left_at) for user_id, left_at in outside if user_id not in on_their_way]
-    verdict = limits.deletes(db, settings, len(waiting), len(on_their_way), suspicion, now)
+    verdict = limits.deletes(db, settings, len(outside.waiting), suspicion, now)
     if verdict.held:
-        found.holds.append(_hold(db, settings, held.DELETE, [user_id for user_id, _ in waiting], verdict, now))
+        found.holds.append(_hold(db, settings, held.DELETE, outside.waiting, verdict, turn))
         return
-    grace = settings.people.delete.grace
-    due = [user_id for user_id, left_at in waiting if (left_at or now) + grace <= now]
-    for chunk in _chunks(due):
+    for chunk in outside.due.chunks():
         db.write(_release, chunk, "delete", turn.now())
-    found.deletes = len(due)
-    found.leaving = len(waiting) - len(due)
+    found.deletes = len(outside.due)
+    found.leaving = len(outside.waiting) - len(outside.due)
     db.write(held.clear, held.DELETE)
 
 
@@ -198,40 +266,44 @@ def _rename(db: Database, settings: Settings, suspicion: str | None, turn: _Pass
             settings_hash=settings.sent_hash(),
             now=now,
         )
-    db.write(held.recount, current.id, people)
+    db.write(held.recount, current.id, people, 0)
     found.holds.append(replace(current, count=people))
 
 
-def _creates(db: Database, settings: Settings, missing: list[str], turn: _Pass, found: Found) -> list[str]:
+def _creates(db: Database, settings: Settings, missing: ManyIds, turn: _Pass, found: Found) -> ManyIds:
     """Those of the users whom the worker would really create; the guard must not count the others."""
-    creates: list[str] = []
-    for chunk in _chunks(missing):
+    creates = ManyIds()
+    for chunk in missing.chunks():
         now = turn.now()
-        for subject in with_rivals(db, db.read(users.subjects, chunk, settings, now), settings, now):
+        subjects = db.read(users.subjects, chunk, settings, now)
+        for subject in preparation.with_rivals(db, subjects, settings, now):
             decision = decide.decide(subject, settings, now)
             if decision.verb == "create":
-                creates.append(subject.user.id)
+                creates.add([subject.user.id])
             else:
                 found.skipped[decision.reason] += 1
     return creates
 
 
 def _hold(
-    db: Database, settings: Settings, what: str, user_ids: Sequence[str], verdict: guard.Verdict, now: datetime
+    db: Database, settings: Settings, what: str, wanted: ManyIds, verdict: guard.Verdict, turn: _Pass
 ) -> held.Hold:
     """Holds all of them. The present hold stays when nobody came and it can still be approved."""
-    before = db.read(held.listed, what)
-    wanted = set(user_ids)
     hold_id = db.read(held.next_id)
-    for chunk in _chunks(sorted(before - wanted)):
-        db.write(held.leave, what, chunk)
-    came = sorted(wanted - before)
-    for chunk in _chunks(came):
-        db.write(_enter, what, chunk, hold_id)
+    _take_off(db, what, wanted, turn)
+    came = 0
+    for chunk in wanted.chunks():
+        turn.now()
+        listed = db.read(held.among, what, chunk)
+        new = sorted(user_id for user_id in chunk if user_id not in listed)
+        if new:
+            db.write(_enter, what, new, hold_id)
+            came += len(new)
+    now = turn.now()
     current = next(iter(db.read(held.current, what)), None)
     is_same = current is not None and current.reason == verdict.reason
     if current is not None and is_same and not came and current.valid(settings.sent_hash(), now):
-        db.write(held.recount, current.id, len(wanted))
+        db.write(held.recount, current.id, len(wanted), verdict.allowed or 0)
         return db.read(held.current, what)[0]
     return db.write(
         held.open_hold,
@@ -245,9 +317,15 @@ def _hold(
     )
 
 
-def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), CHUNK):
-        yield ids[start : start + CHUNK]
+def _take_off(db: Database, what: str, wanted: ManyIds, turn: _Pass) -> None:
+    """Whoever is held and would not go any more."""
+    is_wanted = wanted.lookup()
+    after = ""
+    while listed := db.read(held.listed, what, after, CHUNK):
+        turn.now()
+        if gone := [user_id for user_id in listed if not is_wanted(user_id)]:
+            db.write(held.leave, what, gone)
+        after = listed[-1]
 
 
 def _in_chunks(found: Iterator[mirror.Differing]) -> Iterator[list[mirror.Differing]]:

@@ -8,19 +8,36 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
-from connector.core import guard
-from connector.records import Seen
+from connector.core import guard, mapping
+from connector.records import CustomerId, Seen
 from connector.settings import Settings
-from connector.store import facts, mirror, pending, users
+from connector.store import facts, guarded, mirror, pending, users
 from connector.store.database import Database
 
 _DAY = timedelta(hours=24)
+_LOOKED_AT = 1000
+
+
+def forget(db: Database, now: datetime) -> None:
+    """What counts no more."""
+    db.write(guarded.forget, now - _DAY)
 
 
 def look(db: Database, settings: Settings) -> tuple[Seen, str | None]:
-    """Store and settings as the guard compares them with those of the last pass, and what is odd about them."""
-    seen = Seen(db.read(users.count), settings.people.customer_id)
-    return seen, guard.suspicion(db.read(facts.seen), seen)
+    """What the next pass may compare with, and what is odd about store and settings by what earlier ones noted."""
+    before, now = db.read(facts.seen), Seen(db.read(users.count), settings.people.customer_id)
+    if before is None:
+        return now, "other_customer_id" if known_otherwise(db, settings) else None
+    return guard.noted(before, now), guard.suspicion(before, now)
+
+
+def known_otherwise(db: Database, settings: Settings) -> bool:
+    """Whether people were sent under ids from elsewhere than `people.customer_id`, by a look at the first of them."""
+    sent = db.read(mirror.known_as, _LOOKED_AT)
+    found = db.read(users.load, list(sent))
+    today = {user_id: mapping.customer_id(user, settings) for user_id, user in found.items()}
+    other = sum(isinstance(each, CustomerId) and each != sent[user_id] for user_id, each in today.items())
+    return guard.known_otherwise(other=other, people=len(sent))
 
 
 def creates(db: Database, settings: Settings, waiting: int, suspicion: str | None, now: datetime) -> guard.Verdict:
@@ -29,14 +46,14 @@ def creates(db: Database, settings: Settings, waiting: int, suspicion: str | Non
     return guard.creates(waiting=waiting, released=released, limit=settings.guard.max_creates, suspicion=suspicion)
 
 
-def deletes(
-    db: Database, settings: Settings, outside: int, on_their_way: int, suspicion: str | None, now: datetime
-) -> guard.Verdict:
+def deletes(db: Database, settings: Settings, outside: int, suspicion: str | None, now: datetime) -> guard.Verdict:
     """On so many people who are outside, also within their grace, beside those whose deletes were let go before."""
-    deleted = db.read(mirror.deleted_since, now - _DAY)
+    # First those on their way: who is deleted between the two questions is counted twice, not never.
+    on_their_way = db.read(pending.leaving)
+    deleted = db.read(guarded.since, "delete", now - _DAY)
     return guard.deletes(
         outside=outside,
-        released=deleted + on_their_way,
+        released=on_their_way + deleted,
         people=db.read(mirror.count) + deleted,
         share=settings.guard.max_delete_share,
         limit=settings.guard.max_deletes,
@@ -48,4 +65,4 @@ def deletes(
 def let_go_since(connection: Connection, since: datetime) -> int:
     """Creates that the guard itself let go: those that happened since then, and those that are on their way."""
     # First those on their way: one who arrives between the two questions is counted twice, not never.
-    return pending.guarded(connection) + mirror.guarded_since(connection, since)
+    return pending.guarded(connection) + guarded.since(connection, "create", since)

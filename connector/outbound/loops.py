@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from connector import errors, log
 from connector.outbound import full_pass
 from connector.outbound.client import TrackClient
+from connector.outbound.recording import Tally
+from connector.outbound.throttle import Throttle
 from connector.outbound.worker import Worker
 from connector.settings import Customerio, Settings
 from connector.store import runs
@@ -20,14 +24,17 @@ _MOMENT = 1.0
 _log = log.get("worker")
 
 
-def track_client(settings: Customerio) -> TrackClient | None:
-    """The client for a workspace; None while no credentials are set, and nothing is sent then."""
-    return TrackClient(settings) if settings.site_id else None
+class _Turns(Throttle):
+    """Our turns to call, until there are none."""
+
+    def end(self) -> None:
+        """Nobody gets a turn from now on, nor waits for one: what has not begun stays unsent."""
+        self._pause(math.inf)
 
 
 class Outbound:
     """The worker's loop and the pass's, with the client for the settings in force. `before_pass` runs before each
-    pass, on a database thread."""
+    pass, on a database thread. `heard` is told what calls and claims came to, and how many went out."""
 
     def __init__(
         self,
@@ -36,6 +43,7 @@ class Outbound:
         edited: asyncio.Event,
         clock: Callable[[], datetime],
         before_pass: Callable[[], object],
+        heard: Callable[[Tally], None] = lambda _tally: None,
     ) -> None:
         self._db = db
         self._settings = settings
@@ -44,14 +52,18 @@ class Outbound:
         self._before_pass = before_pass
         self._worker = Worker(db, clock)
         self._stopping = asyncio.Event()
-        self._refusal = ""
+        self._heard = heard
         self._made_for: Customerio | None = None
         self._client: TrackClient | None = None
+        self._turns: _Turns | None = None
+        self._calls_told = 0
         self.alive_at = self._clock()
 
     def stop(self) -> None:
-        """No new claims."""
+        """No new claims, and no new calls; those under way end."""
         self._stopping.set()
+        if self._turns is not None:
+            self._turns.end()
 
     async def work(self) -> None:
         """Until stopped: claim after claim, and a rest of `sync.latency` when nobody is due."""
@@ -59,13 +71,12 @@ class Outbound:
             while not self._stopping.is_set():
                 settings = self._settings()
                 client = await self._client_for(settings.customerio)
-                users = 0
-                if client is not None and client.paused_for == 0:
-                    users = await self._work_once(settings, client)
+                if client is not None:
+                    await self._work_off(settings, client)
                 self.alive_at = self._clock()
-                if users == 0:
-                    await self._rest()
+                await self._rest()
         finally:
+            self.alive_at = self._clock()
             await self._client_for(None)
 
     async def passes(self) -> None:
@@ -83,21 +94,37 @@ class Outbound:
             await self._rest()
 
     async def _pass(self, settings: Settings) -> full_pass.Found | None:
-        await self._db.on_thread(self._before_pass)
-        return await self._db.on_thread(lambda: full_pass.run(self._db, settings, self._clock))
+        def going() -> bool:
+            return not self._stopping.is_set()
 
-    async def _work_once(self, settings: Settings, client: TrackClient) -> int:
+        await self._db.on_thread(self._before_pass)
+        with contextlib.suppress(full_pass.CutShort):
+            return await self._db.on_thread(lambda: full_pass.run(self._db, settings, self._clock, going))
+        return None
+
+    async def _work_off(self, settings: Settings, client: TrackClient) -> None:
+        def going() -> bool:
+            self.alive_at = self._clock()
+            return not self._stopping.is_set() and self._settings() is settings
+
+        # Where the credentials lead elsewhere, the gate has closed and said why.
         try:
-            tally = await self._worker.work_once(settings, client)
-        except errors.Misconfigured as refusal:
-            if str(refusal) != self._refusal:
-                self._refusal = str(refusal)
-                _log.error("not_sending", reason="misconfigured", what=str(refusal))
-            return 0
-        self._refusal = ""
+            with contextlib.suppress(errors.Misconfigured):
+                await self._worker.work_off(settings, client, going, lambda tally: self._hear(tally, client))
+        finally:
+            self._tell(Tally(), client)
+
+    def _tell(self, tally: Tally, client: TrackClient) -> None:
+        """Which call a tally comes from can't be told, so it goes with all that went out since the last one."""
+        calls, self._calls_told = client.calls - self._calls_told, client.calls
+        self._heard(replace(tally, calls=calls))
+
+    def _hear(self, tally: Tally, client: TrackClient) -> None:
+        self._tell(tally, client)
         if tally.failed:
             _log.warning("undelivered", **dict(tally.failed))
-        return tally.users - tally.untried
+        if tally.parked:
+            _log.warning("parked", next="connector replay parked", **dict(tally.parked))
 
     async def _rest(self) -> None:
         """For `sync.latency`, but no longer than a moment after an edit or a stop."""
@@ -110,11 +137,18 @@ class Outbound:
             rested += moment
 
     async def _client_for(self, settings: Customerio | None) -> TrackClient | None:
+        """The client for a workspace; None while no credentials are set, and nothing is sent then. The one before it is
+        closed."""
         if settings != self._made_for:
-            if self._client is not None:
-                await self._client.__aexit__(None, None, None)
-            self._client = track_client(settings) if settings is not None else None
-            if self._client is not None:
-                await self._client.__aenter__()
+            former, self._client = self._client, None
+            if former is not None:
+                await former.__aexit__(None, None, None)
+            self._made_for = None
+            if settings is not None and settings.site_id:
+                await self._worker.gate.ask()
+                self._turns, self._calls_told = _Turns(self._db, settings.rate_per_second), 0
+                self._client = await TrackClient(settings, self._turns).__aenter__()
+                if self._stopping.is_set():
+                    self._turns.end()
             self._made_for = settings
         return self._client

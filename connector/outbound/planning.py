@@ -4,7 +4,7 @@
 
 It looks at everybody who is in a whitelisted segment or was sent before, and tells who would really be looked at: whom
 the pass finds, and who is due. Users come in stretches of their ids, so memory stays flat. Only where two of them could
-get the same customer id, because it is an attribute, are the ids of those who would be created kept.
+get the same customer id, because it is an attribute, are the ids of those who would be created kept (108 MB a million).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from connector.core import encode, mapping, plan
 from connector.outbound import limits, preparation
 from connector.records import CustomerId, Decision, Mirror, Subject
 from connector.settings import Settings
-from connector.store import held, mirror, pending, planned, users
+from connector.store import held, mirror, planned, users
 from connector.store.database import Database
 from connector.store.planned import Someone
 
@@ -58,7 +58,7 @@ def outlook(db: Database, settings: Settings, now: datetime, only: str | None = 
     for stretch in planned.stretches(db, settings, now):
         draft.skip("not_in_segment", stretch.users - len(stretch.some))
         draft.add(walk.looks(stretch.some))
-        outside += sum(each.outside and each.user_id not in walk.on_their_way for each in stretch.some)
+        outside += sum(each.outside and not each.let_go for each in stretch.some)
     holds = tuple(_holds(db, settings, draft.waiting("create"), outside, walk, now))
     return Outlook(draft.finish(kinds_held(holds)), holds, outside)
 
@@ -80,7 +80,7 @@ def _holds(db: Database, settings: Settings, creates: int, outside: int, walk: _
     verdict = limits.creates(db, settings, creates, walk.suspicion, now)
     if verdict.held:
         yield Hold(held.CREATE, str(verdict.reason), creates, verdict.allowed or 0)
-    verdict = limits.deletes(db, settings, outside, len(walk.on_their_way), walk.suspicion, now)
+    verdict = limits.deletes(db, settings, outside, walk.suspicion, now)
     if verdict.held:
         yield Hold(held.DELETE, str(verdict.reason), outside, verdict.allowed or 0)
     if not walk.renames and (people := db.read(mirror.count)):
@@ -94,7 +94,6 @@ class _Walk:
         self._db, self._settings, self._now = db, settings, now
         _, self.suspicion = limits.look(db, settings)
         self.renames = self.suspicion != "other_customer_id"
-        self.on_their_way = db.read(pending.leaving)
         self._taken: set[str] | None = None if settings.people.customer_id in _UNIQUE else set()
 
     def looks(self, some: Sequence[Someone]) -> list[plan.Look]:
@@ -105,16 +104,12 @@ class _Walk:
         groups: tuple[list[Subject], ...] = ([], [], [])
         for subject in sorted(subjects, key=lambda subject: subject.user.id):
             someone = by_id[subject.user.id]
-            groups[0 if someone.missing else 1 if self._is_due(someone) else 2].append(subject)
+            groups[0 if someone.missing else 1 if someone.is_due else 2].append(subject)
         return [
             self._look(subject, by_id[subject.user.id])
             for together in groups
             for subject in preparation.with_rivals(self._db, together, self._settings, self._now)
         ]
-
-    def _is_due(self, someone: Someone) -> bool:
-        """Whether the pass finds them, or the worker. Whom the pass finds, and who waits for another try, waits on."""
-        return someone.changed or someone.missing if someone.due_at is None else someone.due_at <= self._now
 
     def _look(self, subject: Subject, someone: Someone) -> plan.Look:
         mirrored = subject.mirror
@@ -126,10 +121,10 @@ class _Walk:
             if isinstance(customer_id, CustomerId) and customer_id.value in self._taken:
                 subject = replace(subject, taken=True)
         guarded, release = self._released(subject, someone)
-        decision = preparation.judge(subject, self._settings, self._now, release, renames=self.renames)
+        decision = preparation.judge(subject, self._settings, self._now, release, may_rename=self.renames)
         if decision.verb != guarded:
             guarded = None
-            if decision.verb in _SENT and not self._is_due(someone):
+            if decision.verb in _SENT and not someone.is_due:
                 decision = self._not_now(decision, someone)
         if decision.verb == "create" and decision.customer_id is not None and self._taken is not None:
             self._taken.add(decision.customer_id.value)
@@ -137,7 +132,7 @@ class _Walk:
 
     def _not_now(self, decision: Decision, someone: Someone) -> Decision:
         """They wait for another try; or nobody will look at them, because nothing says that they changed."""
-        if someone.due_at is not None:
+        if someone.waits:
             return Decision("postpone", WAITING)
         return Decision("skip", "unchanged" if decision.renamed is None else decision.reason)
 
@@ -146,7 +141,7 @@ class _Walk:
         if someone.missing:
             return "create", "guard"
         sent = subject.mirror
-        if someone.outside and someone.user_id not in self.on_their_way and sent is not None:
+        if someone.outside and not someone.let_go and sent is not None:
             since = sent.left_at or self._now
             if since + self._settings.people.delete.grace <= self._now:
                 return "delete", "delete"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from connector.core import decide, encode, erased, mapping
+from connector.outbound import limits
 from connector.records import Claim, CustomerId, Decision, Subject
 from connector.settings import Settings
 from connector.store import erasure, facts, kept_out, mirror, pending, users
@@ -38,27 +39,33 @@ class Prepared:
 def prepare(db: Database, settings: Settings, claims: Sequence[Claim], now: datetime) -> list[Prepared]:
     """Decides for every claimed user, by the store as it is now."""
     by_id = {claim.user_id: claim for claim in claims}
-    seen = db.read(facts.seen)
-    renames = seen is None or list(seen.customer_id) == list(settings.people.customer_id)
+    may = may_rename(db, settings)
     prepared = []
     for subject in with_rivals(db, db.read(users.subjects, list(by_id), settings, now), settings, now):
         claim = by_id[subject.user.id]
-        decision = judge(subject, settings, now, claim.release, renames=renames)
+        decision = judge(subject, settings, now, claim.release, may_rename=may)
         parts = encode.parts(decision, settings.people.max_attributes_per_call)
         prepared.append(Prepared(claim, subject, decision, parts))
     return prepared
 
 
-def judge(subject: Subject, settings: Settings, now: datetime, release: str | None, *, renames: bool) -> Decision:
-    """The decision, where `release` says who has let a create or a delete go, and `renames` whether people may get
+def may_rename(db: Database, settings: Settings) -> bool:
+    """Whether people may get another id: not while `people.customer_id` is one that no pass has seen, and nobody has
+    approved."""
+    seen = db.read(facts.seen)
+    if seen is None:
+        return not limits.known_otherwise(db, settings)
+    return list(seen.customer_id) == list(settings.people.customer_id)
+
+
+def judge(subject: Subject, settings: Settings, now: datetime, release: str | None, *, may_rename: bool) -> Decision:
+    """The decision, where `release` says who has let a create or a delete go, and `may_rename` whether people may get
     another id."""
-    decision = decide.decide(subject, settings, now)
+    # Another `people.customer_id` renames everybody; that waits until somebody has approved it.
+    decision = decide.decide(subject, settings, now, may_rename=may_rename)
     if decision.verb in LETS_GO and release not in LETS_GO[decision.verb]:
         # Who was there before enters and leaves through the pass, where the guard counts them.
         return Decision("skip", AWAITS_PASS)
-    if decision.renamed is not None and not renames:
-        # Another `people.customer_id` renames everybody; that waits until somebody has approved it.
-        return Decision("skip", "customer_id_changed", decision.customer_id)
     return decision
 
 

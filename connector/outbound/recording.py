@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import random
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -10,21 +11,23 @@ from datetime import datetime, timedelta
 from sqlalchemy.engine import Connection
 
 from connector import log
-from connector.core import encode, learnt, mapping
-from connector.core.outcome import Outcome, Undelivered
+from connector.core import encode, learnt, mapping, retry
+from connector.core.outcome import Delivered, Later, Refused, Stopped
+from connector.outbound.delivery import Result
 from connector.outbound.preparation import AWAITS_PASS, Prepared
 from connector.records import CustomerId, Identifier, Mirror, Word
-from connector.store import attempts, database, mirror, pending, users
+from connector.store import attempts, database, decided, mirror, pending, users
 from connector.store.attempts import Attempt
 
-_NEVER = -1  # a version that no user has: there is more to send
+_NO_VERSION = -1  # that no user has: there is more to send
 _WAITS_WITH = {"leaving": pending.DELETES, "just_deleted": pending.CREATES}
 _log = log.get("worker")
 
 
 @dataclass
 class Tally:
-    """What was done: users by verb and reason, and calls. `untried` ones met a pause or ran out of time; due again."""
+    """What was done: users by verb and reason, and calls. `failed` are tried again later, `parked` given up for now, both
+    by reason. `untried` ones met a pause, a closed gate or the end of their lease; they are due again."""
 
     created: int = 0
     updated: int = 0
@@ -33,15 +36,17 @@ class Tally:
     untried: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    parked: Counter[str] = field(default_factory=Counter)
+    decided: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @property
     def users(self) -> int:
         """Everyone who was looked at."""
         sent = self.created + self.updated + self.deleted
-        return sent + self.untried + self.skipped.total() + self.failed.total()
+        return sent + self.untried + self.skipped.total() + self.failed.total() + self.parked.total()
 
     def add(self, other: Tally) -> None:
-        """Adds another claim's."""
+        """Adds another one's."""
         self.created += other.created
         self.updated += other.updated
         self.deleted += other.deleted
@@ -49,82 +54,78 @@ class Tally:
         self.untried += other.untried
         self.skipped.update(other.skipped)
         self.failed.update(other.failed)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of one user's parts; `calls` is how many calls the last of them took, 0 when it never went out.
-    `accepted` are those that Customer.io took, also when the outcome of the whole is another one."""
-
-    prepared: Prepared
-    outcome: Outcome
-    calls: int
-    retry_in: float
-    accepted: tuple[encode.Part, ...] = ()
-
-    @property
-    def user_id(self) -> str:
-        return self.prepared.user_id
+        self.parked.update(other.parked)
+        self.decided.update(other.decided)
 
 
 @dataclass
 class _Notes:
-    """What the transaction will write."""
+    """What the transaction will write of the users of one claim."""
 
-    tally: Tally = field(default_factory=Tally)
     done: list[str] = field(default_factory=list)
     people: list[Mirror] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     touched: list[mirror.Looked] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
     opted_out: list[str] = field(default_factory=list)
+    doubted: list[str] = field(default_factory=list)
     waiting: list[tuple[str, datetime]] = field(default_factory=list)
     log_rows: list[Attempt] = field(default_factory=list)
     failures: list[pending.Failure] = field(default_factory=list)
+    parked: list[pending.Parked] = field(default_factory=list)
+    untried: list[str] = field(default_factory=list)
 
 
-def record(
-    connection: Connection,
-    lease: str,
-    mapping_hash: str,
-    prepared: Sequence[Prepared],
-    results: Sequence[Result],
-    now: datetime,
-    paused_until: datetime,
-) -> Tally:
-    """Writes it all. Who was never tried is given back, due at `paused_until`, with no attempt counted."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Under which this is recorded: what the settings made of users, for how long somebody may fail, and when."""
+
+    mapping_hash: str
+    give_up_after: timedelta
+    now: datetime
+
+
+def record(connection: Connection, skipped: Sequence[Prepared], results: Sequence[Result], terms: Terms) -> Tally:
+    """Writes what came of users, of whatever claims, where their lease is still ours. Who was never tried is given back,
+    due now, with no attempt counted."""
+    prepared = [*skipped, *(result.prepared for result in results)]
     if any(_changes_users(each) for each in prepared):
         # Before the rows below, or a reader and we wait for each other.
         database.lock_identities(connection)
-    ours = pending.still_ours(connection, lease)
+    leases = {each.user_id: each.claim.lease for each in prepared}
+    ours = pending.still_ours(connection, leases)
     if len(ours) < len(prepared):
         _log.warning("lease_lost", users=len(prepared) - len(ours))
-    # Whom SQL has deleted there is nothing to do for; left in the claim, they would come due for ever.
-    pending.finish(connection, lease, sorted(ours - {each.user_id for each in prepared}), now)
-    notes = _Notes()
-    owners = mirror.owners(connection, [_known_by(each).value for each in prepared if each.parts])
+    owners = mirror.owners(connection, [_known_by(result.prepared).value for result in results])
+    tally = Tally()
+    notes: defaultdict[str, _Notes] = defaultdict(_Notes)
     for result in results:
-        if result.user_id not in ours:
-            continue
-        if isinstance(result.outcome, Undelivered):
-            _undelivered(notes, result, result.outcome, owners, mapping_hash, now)
-        else:
-            _delivered(notes, result, owners, mapping_hash, now)
-    for each in prepared:
-        if each.user_id in ours and not each.parts:
-            _skipped(notes, each, mapping_hash, now)
+        if result.user_id in ours:
+            _came_of(tally, notes[leases[result.user_id]], result, owners, terms)
+    for each in skipped:
+        if each.user_id in ours:
+            _skipped(tally, notes[each.claim.lease], each, terms)
+    for lease, of_claim in notes.items():
+        _write(connection, lease, of_claim, terms)
+    decided.count(connection, tally.decided, terms.now)
+    return tally
+
+
+def _write(connection: Connection, lease: str, notes: _Notes, terms: Terms) -> None:
+    now = terms.now
     strangers = _strangers(connection, notes, now)
     mirror.record(connection, notes.people, notes.renamed)
     mirror.touch(connection, notes.touched)
+    mirror.doubt(connection, notes.doubted)
     users.forget_cio_ids(connection, notes.deleted)
     attempts.add(connection, notes.log_rows, now)
     pending.finish(connection, lease, notes.done, now)
-    pending.wait(connection, lease, notes.waiting)
+    pending.wait(connection, lease, notes.waiting, now)
     pending.postpone(connection, lease, notes.failures, now)
-    pending.give_back(connection, lease, paused_until)
+    pending.park(connection, lease, notes.parked, terms.mapping_hash, now)
+    pending.give_back(connection, lease, now, notes.untried)
     _inherit(connection, strangers, now)
     _remember(connection, notes.opted_out, now)
-    return notes.tally
 
 
 def _changes_users(each: Prepared) -> bool:
@@ -171,22 +172,42 @@ def _inherit(connection: Connection, strangers: dict[str, str], now: datetime) -
     pending.mark_mirrored(connection, list(heirs), now, pending.AT_ONCE)
 
 
-def _delivered(notes: _Notes, result: Result, owners: dict[str, str], mapping_hash: str, now: datetime) -> None:
+def _came_of(tally: Tally, notes: _Notes, result: Result, owners: dict[str, str], terms: Terms) -> None:
+    match result.outcome:
+        case Delivered():
+            _delivered(tally, notes, result, owners, terms)
+        case Stopped():
+            tally.untried += 1
+            notes.untried.append(result.user_id)
+            _part_of(notes, result, owners, terms)
+        case Refused() | Later():
+            _undelivered(tally, notes, result, result.outcome, owners, terms)
+
+
+def _delivered(tally: Tally, notes: _Notes, result: Result, owners: dict[str, str], terms: Terms) -> None:
     each = result.prepared
-    notes.done.append(each.user_id)
+    until = each.decision.until
+    if until is not None and each.claim.release in pending.DELETES:
+        notes.waiting.append((each.user_id, until))  # its delete was let go before the opt-out came
+    else:
+        notes.done.append(each.user_id)
     if _is_taken(each, owners):
-        notes.tally.skipped["customer_id_taken"] += 1
+        tally.skipped["customer_id_taken"] += 1
+        tally.decided["skip", "customer_id_taken"] += 1
         notes.log_rows.append(Attempt(each.user_id, each.decision.verb, result.calls, None, "customer_id_taken", ""))
+        # The person has something of both now: the next pass sends all of the owner's anew.
+        notes.doubted.append(owners[_known_by(each).value])
         return
+    tally.decided[each.decision.verb, each.decision.reason] += 1
     match each.decision.verb:
         case "create":
-            notes.tally.created += 1
+            tally.created += 1
         case "delete":
-            notes.tally.deleted += 1
+            tally.deleted += 1
             notes.deleted.append(each.user_id)
         case _:
-            notes.tally.updated += 1
-    _accepted(notes, result, _mirror(each, result.accepted, mapping_hash, now))
+            tally.updated += 1
+    _accepted(notes, result, _mirror(each, result.accepted, terms))
     notes.log_rows += [
         Attempt(each.user_id, each.decision.verb, 0, None, left.reason, f"{left.name}: {left.message}")
         for left in each.decision.left_out
@@ -209,34 +230,42 @@ def _accepted(notes: _Notes, result: Result, person: Mirror) -> None:
 
 
 def _undelivered(
-    notes: _Notes, result: Result, outcome: Undelivered, owners: dict[str, str], mapping_hash: str, now: datetime
+    tally: Tally, notes: _Notes, result: Result, outcome: Refused | Later, owners: dict[str, str], terms: Terms
 ) -> None:
-    if result.calls == 0:
-        notes.tally.untried += 1
-        return
-    each = result.prepared
-    if result.accepted and not _is_taken(each, owners):
-        _accepted(notes, result, replace(_mirror(each, result.accepted, mapping_hash, now), version=_NEVER))
-    notes.tally.failed[outcome.reason] += 1
-    due_at = now + timedelta(seconds=result.retry_in)
-    notes.failures.append(pending.Failure(each.user_id, due_at, outcome.reason))
+    each, now = result.prepared, terms.now
+    _part_of(notes, result, owners, terms)
+    since = each.claim.failing_since or now
+    if isinstance(outcome, Refused) or now - since >= terms.give_up_after:
+        tally.parked[outcome.reason] += 1
+        notes.parked.append(pending.Parked(each.user_id, outcome.reason, each.subject.user.version))
+    else:
+        tally.failed[outcome.reason] += 1
+        due_at = now + timedelta(seconds=retry.seconds(each.claim.attempts, random.random()))  # noqa: S311 - spreads load
+        notes.failures.append(pending.Failure(each.user_id, due_at, outcome.reason, result.alone))
     notes.log_rows.append(
         Attempt(each.user_id, each.decision.verb, result.calls, outcome.status, outcome.reason, outcome.message)
     )
 
 
-def _skipped(notes: _Notes, each: Prepared, mapping_hash: str, now: datetime) -> None:
+def _part_of(notes: _Notes, result: Result, owners: dict[str, str], terms: Terms) -> None:
+    """What was accepted of someone who was not delivered as a whole; they stay pending with the rest."""
+    if result.accepted and not _is_taken(result.prepared, owners):
+        _accepted(notes, result, replace(_mirror(result.prepared, result.accepted, terms), version=_NO_VERSION))
+
+
+def _skipped(tally: Tally, notes: _Notes, each: Prepared, terms: Terms) -> None:
     decision, sent = each.decision, each.subject.mirror
-    notes.tally.skipped[decision.reason] += 1
+    tally.skipped[decision.reason] += 1
+    tally.decided[decision.verb, decision.reason] += 1
     if decision.until is not None and each.claim.release in _WAITS_WITH[decision.reason]:
         # What was let go stays so; the others come again with a pass.
         notes.waiting.append((each.user_id, decision.until))
     else:
         notes.done.append(each.user_id)
     if sent is not None:
-        left_at = {"leaving": sent.left_at or now, AWAITS_PASS: sent.left_at}.get(decision.reason)
+        left_at = {"leaving": sent.left_at or terms.now, AWAITS_PASS: sent.left_at}.get(decision.reason)
         subject = each.subject
-        seen = mirror.Looked(each.user_id, subject.segment_bits, mapping_hash, subject.user.version, left_at)
+        seen = mirror.Looked(each.user_id, subject.segment_bits, terms.mapping_hash, subject.user.version, left_at)
         notes.touched.append(seen)
 
 
@@ -251,8 +280,9 @@ def _known_by(prepared: Prepared) -> CustomerId:
     return prepared.parts[0].customer_id
 
 
-def _mirror(prepared: Prepared, accepted: Sequence[encode.Part], mapping_hash: str, now: datetime) -> Mirror:
+def _mirror(prepared: Prepared, accepted: Sequence[encode.Part], terms: Terms) -> Mirror:
     """What the person has of us after the accepted parts."""
+    now = terms.now
     decision, user = prepared.decision, prepared.subject.user
     sent = prepared.subject.mirror
     before = sent if sent is not None and sent.deleted_at is None else None
@@ -276,13 +306,13 @@ def _mirror(prepared: Prepared, accepted: Sequence[encode.Part], mapping_hash: s
         id_kind=known_by.kind,
         attributes={} if decision.verb == "delete" else attributes,
         segment_bits=prepared.subject.segment_bits,
-        mapping_hash=mapping_hash,
+        mapping_hash=terms.mapping_hash,
         version=user.version,
         sent_ts=decision.timestamp,
         created_at=before.created_at if before else now,
         synced_at=now,
         release=before.release if before else prepared.claim.release,
-        left_at=None,
+        left_at=(before.left_at or now) if before is not None and decision.until is not None else None,
         deleted_at=now if decision.verb == "delete" else None,
         opt_sent_at=opt_sent_at,
     )

@@ -17,10 +17,10 @@ import msgspec
 from connector import errors
 from connector.core import outcome
 from connector.core.outcome import Outcome, Undelivered
+from connector.outbound import belonging
 from connector.outbound.client import TOTAL_SECONDS, TrackClient
 from connector.records import CustomerId
 from connector.settings import Settings
-from connector.store import workspace
 from connector.store.database import Database
 
 Action = Literal["suppress", "unsuppress"]
@@ -42,19 +42,9 @@ class Answered:
 async def require_workspace(db: Database, settings: Settings, client: TrackClient) -> None:
     """Raises Failed when Customer.io can't be reached, Misconfigured when it is another workspace than the store's:
     under the same ids, it would be strangers who are suppressed."""
-    found = await client.workspace()
-    if found is None:
+    if not await belonging.require(db, settings, client):
         raise errors.Failed(
             "Customer.io can't be reached, or doesn't take the credentials (connector check says which)"
-        )
-    if found.region != settings.customerio.region:
-        raise errors.Misconfigured(
-            f"the workspace lives in {found.region}, customerio.region says {settings.customerio.region}: change it"
-        )
-    owner = await db.run(workspace.claim, found.environment_id)
-    if owner != found.environment_id:
-        raise errors.Misconfigured(
-            f"this store belongs to workspace {owner}, the credentials are those of workspace {found.environment_id}"
         )
 
 
@@ -62,7 +52,8 @@ async def send(client: TrackClient, action: Action, whom: Sequence[CustomerId]) 
     """Suppresses, or unsuppresses, under each of these."""
     if not whom:
         return Answered(None, ())
-    answer = await client.batch([_operation(action, each) for each in whom], time.monotonic() + TOTAL_SECONDS)
+    not_after = time.monotonic() + TOTAL_SECONDS
+    answer = await client.batch([_operation(action, each) for each in whom], lambda: not_after)
     return Answered(answer.status, tuple(zip(whom, outcome.of_items(answer, len(whom)), strict=True)))
 
 

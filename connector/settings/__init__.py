@@ -35,15 +35,16 @@ from connector.settings.conditions import Segment as Segment
 from connector.settings.conditions import plain
 from connector.settings.faults import Path, Problem, did_you_mean, quoted, refused
 
-# Tables and keys of the full contract that this version refuses.
 MOST_SEGMENTS = 500
 _TIMES = ("_at", "_date")
+
+# Tables and keys of the full contract that this version refuses.
 LATER: frozenset[Path] = frozenset({
     ("store", "events"),
     ("events",), ("events", "names"), ("events", "pages"), ("events", "anonymous"), ("events", "max_age"),
     ("events", "wait"), ("events", "pass_reserved"),
     ("guard", "max_events_per_user"),
-    ("sync", "paused"), ("retry",), ("retry", "give_up_after"),
+    ("sync", "paused"),
 })  # fmt: skip
 
 # Sent with every person (`created_at` when it is known).
@@ -194,6 +195,12 @@ class Sync(_Table):
     latency: values.Duration = timedelta(seconds=1)
 
 
+class Retry(_Table):
+    """For how long somebody who can't be delivered is tried again, before they are parked."""
+
+    give_up_after: values.Duration = timedelta(days=7)
+
+
 class Log(_Table):
     """`auto` is readable on a terminal and JSON otherwise."""
 
@@ -214,6 +221,7 @@ class Settings(_Table):
     people: People = People()
     guard: Guard = Guard()
     sync: Sync = Sync()
+    retry: Retry = Retry()
     log: Log = Log()
     segments: Mapping[str, Annotated[Segment, PlainValidator(read)]] = Field(default_factory=dict)
 

@@ -26,7 +26,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from connector import errors
-from connector.store import times_in_sql
+from connector.store import stored_json, times_in_sql
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,11 +62,11 @@ def texts(connection: Connection) -> sa.TextualSelect:
 
 
 def among(connection: Connection, column: sa.ColumnElement[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
-    """The column is one of so few texts that the planner may count them; at most a thousand."""
+    """The column is one of so few texts that the planner may count them; at most a thousand. They are one parameter:
+    as many as there are took a quarter of the time of what is asked with them."""
     if connection.dialect.name == "postgresql":
-        # One array: as many parameters took a quarter of the time of what is asked with them.
         return column == sa.any_(sa.literal(list(values), postgresql.ARRAY(sa.Text)))
-    return column.in_(values)
+    return column.in_(sa.select(sa.func.json_each(dumps(list(values))).table_valued("value").c.value))
 
 
 def all_of_it(connection: Connection) -> None:
@@ -89,7 +89,7 @@ class Database:
         self.dialect = self.url.get_backend_name()
         options: dict[str, Any] = {
             "json_serializer": dumps,
-            "json_deserializer": msgspec.json.decode,
+            "json_deserializer": stored_json.loads,
             "hide_parameters": True,  # they are people's data, and errors are logged
         }
         if self.dialect == "sqlite":
@@ -191,22 +191,59 @@ def lock_migrations(connection: Connection) -> None:
 
 
 @contextmanager
-def only_one(url: str) -> Iterator[None]:
-    """SQLite has one writer, so a second running connector on the same file is refused; PostgreSQL takes any number."""
+def only_one(url: str, part: str) -> Iterator[None]:
+    """SQLite has one writer, so of each part of a connector (`serve`, `work`) a second one on the same file is refused;
+    PostgreSQL takes any number."""
     if not url.startswith("sqlite:///"):
         yield
         return
     file = url.removeprefix("sqlite:///")
     try:
-        lock = Path(f"{file}.lock").open("w")  # noqa: SIM115 - closed below; it is held as long as the process runs
+        # Closed below; it is held as long as the process runs.
+        lock = Path(f"{file}.{part}.lock").open("w")  # noqa: SIM115
     except OSError as error:
         raise errors.Misconfigured(f"store.url: {file} can't be made: {error.strerror}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise errors.StoreInUse(f"another connector runs on {file} already; stop it first") from None
+            does = "receives" if part == "serve" else "sends"
+            raise errors.StoreInUse(f"another connector runs on {file} already, and {does}; stop it first") from None
         yield
+
+
+def unreachable(error: BaseException) -> str | None:
+    """A word for why the store can't work now, and may later: it is away, locked, full, or restarting. None when the
+    error says something else."""
+    if not isinstance(error, sa.exc.DBAPIError):
+        return None
+    original = error.orig
+    number = getattr(original, "sqlite_errorcode", None)
+    if number is not None:
+        # An extended code has more above the low byte.
+        return str(getattr(original, "sqlite_errorname", number)) if number & 0xFF in _SQLITE_AWAY else None
+    state = getattr(original, "sqlstate", None)
+    if state is not None and state[:2] not in _POSTGRES_AWAY and state != _READ_ONLY:
+        return None
+    is_away = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or error.connection_invalidated
+    return type(original).__name__ if is_away or state == _READ_ONLY else None
+
+
+# https://www.sqlite.org/rescode.html: PERM, BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL
+_SQLITE_AWAY = frozenset({3, 5, 6, 7, 8, 10, 13, 14, 15})
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: connections, resources, an operator, the system
+_POSTGRES_AWAY = frozenset({"08", "53", "57", "58"})
+_READ_ONLY = "25006"  # a server that was, or will be, the first of several
+
+
+def try_to_write(connection: Connection) -> None:
+    """Raises as long as nothing can be committed durably; changes nothing."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT txid_current()"))  # the commit of a transaction with a number is written
+        return
+    # That one may begin to write says nothing of a full disk; that a page is written does.
+    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    connection.exec_driver_sql(f"PRAGMA user_version = {int(version)}")
 
 
 _SQLITE_ARGS = {"isolation_level": None, "timeout": BUSY_SECONDS, "check_same_thread": False}
@@ -229,8 +266,19 @@ def _url(text: str) -> sa.URL:
     return url
 
 
+# Else a server that vanished without a word keeps a thread for as long as the kernel has patience: hours.
+_POSTGRES_ARGS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
 def _postgres_engine(url: sa.URL, **options: Any) -> Engine:
-    engine = sa.create_engine(url, pool_pre_ping=True, **options)
+    arguments = {name: value for name, value in _POSTGRES_ARGS.items() if name not in url.query}
+    engine = sa.create_engine(url, pool_pre_ping=True, connect_args=arguments, **options)
     _hide_values(engine)
     _prepare_postgres(engine)
     return engine

@@ -7,7 +7,7 @@ database thread would hand the interpreter's lock to and fro with the thread tha
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,6 +36,28 @@ def insert(
         return
     statement = _insert(connection.dialect.name, table, tuple(rows[0]), keep_old)
     connection.execute(statement, {"document": encoded(connection, table, rows)})
+
+
+def upsert(
+    connection: Connection,
+    table: sa.Table,
+    columns: tuple[str, ...],
+    rows: Sequence[tuple[Any, ...]],
+    key: tuple[str, ...],
+) -> None:
+    """Inserts rows of these columns, in their order; one that has the `key` of another takes its place. No two of the
+    rows may have the same."""
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        statement = _upsert("postgresql", table, columns, key)
+        named = [dict(zip(columns, row, strict=True)) for row in rows]
+        connection.execute(statement, {"document": encoded(connection, table, named)})
+        return
+    # Row by row: a document would be parsed anew for each of many columns.
+    kinds = [_sqlite_form(table.c[name].type) for name in columns]
+    values = [tuple(form(each) if form else each for form, each in zip(kinds, row, strict=True)) for row in rows]
+    connection.exec_driver_sql(_upsert_rows(table, columns, key), values)
 
 
 def encoded(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -74,9 +96,36 @@ def records(table: sa.Table, columns: Sequence[str], dialect: str) -> str:
 
 
 @functools.cache
+def _upsert(dialect: str, table: sa.Table, columns: tuple[str, ...], key: tuple[str, ...]) -> sa.TextClause:
+    return _inserting(dialect, table, columns, f"WHERE true {_take_its_place(columns, key)}")
+
+
+@functools.cache
+def _upsert_rows(table: sa.Table, columns: tuple[str, ...], key: tuple[str, ...]) -> str:
+    places = ", ".join("?" * len(columns))
+    conflict = _take_its_place(columns, key)
+    return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({places}) {conflict}"  # noqa: S608 - our columns
+
+
+def _take_its_place(columns: tuple[str, ...], key: tuple[str, ...]) -> str:
+    taken = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
+    return f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {taken}"
+
+
+def _sqlite_form(kind: sa.types.TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    """What makes of a value what SQLite's driver stores; None where that is the value."""
+    if isinstance(kind, Utc):
+        return sqlite_time
+    return database.dumps if isinstance(kind, sa.JSON) else None
+
+
+@functools.cache
 def _insert(dialect: str, table: sa.Table, columns: tuple[str, ...], keep_old: bool) -> sa.TextClause:
-    named = ", ".join(columns)
     # SQLite's parser would take ON for a part of a join.
-    conflict = "WHERE true ON CONFLICT DO NOTHING" if keep_old else ""
+    return _inserting(dialect, table, columns, "WHERE true ON CONFLICT DO NOTHING" if keep_old else "")
+
+
+def _inserting(dialect: str, table: sa.Table, columns: tuple[str, ...], conflict: str) -> sa.TextClause:
+    named = ", ".join(columns)
     source = records(table, columns, dialect)
     return sa.text(f"INSERT INTO {table.name} ({named}) SELECT {named} FROM {source} {conflict}")  # noqa: S608

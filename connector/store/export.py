@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from connector.settings import Settings
 from connector.store import segments
 from connector.store.database import Database
-from connector.store.schema import events, identifiers, inbox, mirror, users
+from connector.store.schema import attempts, events, identifiers, inbox, mirror, users
 
 PAGE = 500
 
@@ -26,7 +26,8 @@ Page = Callable[[Connection, Any, Settings, datetime], tuple[list[dict[str, Any]
 
 
 def everything(db: Database, what: str, settings: Settings, now: datetime) -> Iterator[dict[str, Any]]:
-    """All `users` (their segments as of `now`), `events`, `people` or `webhooks`, in the order in which they came."""
+    """All `users` (their segments as of `now`), `events`, `people`, `webhooks` or `attempts`, in the order in which
+    they came."""
     after: Any = None
     while True:
         page, after = db.read(_PAGES[what], after, settings, now)
@@ -135,8 +136,8 @@ def _people(
             "attributes": row.attributes,
             "created_at": row.created_at,
             "synced_at": row.synced_at,
-            "deleted_at": None,
-            "suppressed_at": None,
+            "deleted_at": row.deleted_at,
+            "suppressed_at": row.suppressed_at,
         }
         for row in found
     ]
@@ -165,6 +166,15 @@ def _webhooks(
     return page, found[-1].id if found else after
 
 
+def _attempts(
+    connection: Connection, after: int | None, _settings: Settings, _now: datetime
+) -> tuple[list[dict[str, Any]], Any]:
+    query = sa.select(attempts).order_by(attempts.c.id).limit(PAGE)
+    found = connection.execute(query if after is None else query.where(attempts.c.id > after)).all()
+    names = ("user_id", "what", "calls", "status", "reason", "message", "at")
+    return [{name: getattr(row, name) for name in names} for row in found], found[-1].id if found else after
+
+
 def _body(body: bytes) -> dict[str, Any]:
     """The body as the JSON that it is, `body_base64` when it is none."""
     try:
@@ -173,4 +183,10 @@ def _body(body: bytes) -> dict[str, Any]:
         return {"body_base64": base64.b64encode(body).decode()}
 
 
-_PAGES: dict[str, Page] = {"users": _users, "events": _events, "people": _people, "webhooks": _webhooks}
+_PAGES: dict[str, Page] = {
+    "users": _users,
+    "events": _events,
+    "people": _people,
+    "webhooks": _webhooks,
+    "attempts": _attempts,
+}

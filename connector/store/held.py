@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from connector.store import database
 from connector.store.schema import held, holds
 
 VALID = timedelta(hours=24)
@@ -42,9 +43,16 @@ class Hold:
         return self.settings_hash == settings_hash and now < self.since + VALID
 
 
-def listed(connection: Connection, what: str) -> set[str]:
-    """Everyone who is held."""
-    return set(connection.execute(sa.select(held.c.user_id).where(held.c.what == what)).scalars())
+def listed(connection: Connection, what: str, after: str, limit: int) -> list[str]:
+    """So many of those who are held, after that user, in the order of the ids."""
+    some = sa.select(held.c.user_id).where(held.c.what == what, held.c.user_id > after)
+    return list(connection.execute(some.order_by(held.c.user_id).limit(limit)).scalars())
+
+
+def among(connection: Connection, what: str, user_ids: Sequence[str]) -> set[str]:
+    """Those of the users who are held; at most a thousand are asked about."""
+    named = database.among(connection, held.c.user_id, user_ids)
+    return set(connection.execute(sa.select(held.c.user_id).where(held.c.what == what, named)).scalars())
 
 
 def next_id(connection: Connection) -> int:
@@ -98,9 +106,9 @@ def open_hold(
     return hold
 
 
-def recount(connection: Connection, hold_id: int, count: int) -> None:
-    """The list got shorter, nobody came."""
-    connection.execute(sa.update(holds).where(holds.c.id == hold_id).values(count=count))
+def recount(connection: Connection, hold_id: int, count: int, allowed: int) -> None:
+    """Nobody came: the list is as long as it was or shorter, and so many would go by themselves now."""
+    connection.execute(sa.update(holds).where(holds.c.id == hold_id).values(count=count, allowed=allowed))
 
 
 def clear(connection: Connection, what: str) -> None:

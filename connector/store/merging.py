@@ -1,6 +1,7 @@
 """One user turns out to be another: what was the loser's becomes the survivor's.
 
-Identifiers, events and attempts move; so does what was last sent, when the survivor is nobody at Customer.io yet. When
+Identifiers, events and attempts move; so does what was last sent, when the survivor is nobody at Customer.io: who was
+deleted there is nobody, and what is left of that makes room for a person who is there. When
 both are people there, the loser stays behind as a bare row with `merged_into`, and their person under its own customer
 id: merging people is irreversible, and nothing that we do by ourselves. The same when the loser is in flight just
 now. Otherwise the loser's row goes.
@@ -16,6 +17,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from connector.store import mirror as people
 from connector.store.schema import attempts, conflicts, events, held, identifiers, mirror, pending, users
 
 
@@ -38,7 +40,9 @@ def _merge(connection: Connection, loser: str, survivor: str, now: datetime) -> 
     _move_conflicts(connection, loser, survivor)
     connection.execute(sa.delete(held).where(held.c.user_id == loser))
     _first_seen(connection, loser, survivor)
-    if not _mirrored(connection, survivor):
+    if people.is_person(connection, loser) and not people.is_person(connection, survivor):
+        people.inherit(connection, loser, survivor)
+    elif not _mirrored(connection, survivor):
         connection.execute(sa.update(mirror).where(mirror.c.user_id == loser).values(user_id=survivor))
     connection.execute(sa.delete(pending).where(pending.c.user_id == loser, pending.c.lease.is_(None)))
     in_flight = connection.execute(sa.select(pending.c.user_id).where(pending.c.user_id == loser)).first()

@@ -2,58 +2,56 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from connector.records import Mirror
+from connector.records import CustomerId, Mirror
 from connector.settings import Settings
-from connector.store import database, pending, segments
+from connector.store import database, documents, guarded, pending, segments
 from connector.store.schema import identifiers, mirror, users
 from connector.store.schema import pending as pending_rows
 
 CHUNK = 1000
+_COLUMNS = tuple(column.name for column in mirror.columns)
+_NO_VERSION = -1  # that no user has
 
 
 def record(connection: Connection, people: Sequence[Mirror], renamed: Collection[str] = ()) -> None:
     """Writes what was sent; the customer id of a new person, or of a `renamed` user's, also becomes an identifier of
-    the user."""
+    the user. Deletes, and creates that the guard let go, count for it from now on."""
     if not people:
         return
-    statement = database.insert(connection, mirror)
-    columns = [column.name for column in mirror.columns if column.name != "user_id"]
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[mirror.c.user_id], set_={name: statement.excluded[name] for name in columns}
-        ),
-        [_values(person) for person in people],
-    )
+    _count(connection, people)
+    documents.upsert(connection, mirror, _COLUMNS, list(map(attrgetter(*_COLUMNS), people)), ("user_id",))
     new = [person for person in people if person.created_at == person.synced_at or person.user_id in renamed]
     survivors = _survivors(connection, [person.user_id for person in new])
     named = [person for person in new if person.id_kind == "id" and person.deleted_at is None]
-    if named:
-        naming = database.insert(connection, identifiers)
-        # A webhook may have been read before this: the customer id then names a user whom only it told us of.
-        naming = naming.on_conflict_do_update(
-            index_elements=[identifiers.c.kind, identifiers.c.value], set_={"user_id": naming.excluded.user_id}
-        )
-        connection.execute(
-            naming,
-            [
-                {
-                    "kind": "customer_id",
-                    "value": each.customer_id,
-                    "user_id": survivors.get(each.user_id, each.user_id),
-                }
-                for each in named
-            ],
-        )
+    # A webhook may have been read before this: the customer id then names a user whom only it told us of.
+    naming = [("customer_id", each.customer_id, survivors.get(each.user_id, each.user_id)) for each in named]
+    documents.upsert(connection, identifiers, ("kind", "value", "user_id"), naming, ("kind", "value"))
     for person in new:
         if person.user_id in survivors:
             _hand_over(connection, person, survivors[person.user_id])
+
+
+def _count(connection: Connection, people: Sequence[Mirror]) -> None:
+    """Before they are written: who is a person there already is not created."""
+    happened: Counter[tuple[guarded.What, datetime]] = Counter()
+    happened.update(("delete", person.deleted_at) for person in people if person.deleted_at is not None)
+    new = [each for each in people if each.release == "guard" and each.created_at == each.synced_at]
+    if new := [each for each in new if each.deleted_at is None]:
+        live = mirror.c.user_id.in_(database.texts(connection)), mirror.c.deleted_at.is_(None)
+        chosen = sa.select(mirror.c.user_id).where(*live)
+        theirs = {"texts": database.dumps([each.user_id for each in new])}
+        there = set(connection.execute(chosen, theirs).scalars())
+        happened.update(("create", each.created_at) for each in new if each.user_id not in there)
+    guarded.count(connection, happened)
 
 
 def _survivors(connection: Connection, user_ids: Sequence[str]) -> dict[str, str]:
@@ -73,12 +71,30 @@ def _survivor(connection: Connection, user_id: str) -> str:
 
 
 def _hand_over(connection: Connection, person: Mirror, survivor: str) -> None:
-    """The person is the survivor's, if they are nobody at Customer.io yet; else nobody could ever be created under that
+    """The person is the survivor's, if they are nobody at Customer.io now; else nobody could ever be created under that
     customer id. What was sent is not what they are now, so they are due."""
-    there = sa.select(mirror.c.user_id).where(mirror.c.user_id == survivor)
-    if connection.execute(there).first() is None:
-        connection.execute(sa.update(mirror).where(mirror.c.user_id == person.user_id).values(user_id=survivor))
+    if person.deleted_at is None and not is_person(connection, survivor):
+        inherit(connection, person.user_id, survivor)
         pending.mark_mirrored(connection, [survivor], person.synced_at)
+
+
+def is_person(connection: Connection, user_id: str) -> bool:
+    """Whether the user is somebody at Customer.io now: who was deleted there is nobody."""
+    live = mirror.c.user_id == user_id, mirror.c.deleted_at.is_(None)
+    return connection.execute(sa.select(mirror.c.user_id).where(*live)).first() is not None
+
+
+def inherit(connection: Connection, loser: str, survivor: str) -> None:
+    """The loser's person is the survivor's from now on, in the place of one who was deleted."""
+    connection.execute(sa.delete(mirror).where(mirror.c.user_id == survivor, mirror.c.deleted_at.is_not(None)))
+    connection.execute(sa.update(mirror).where(mirror.c.user_id == loser).values(user_id=survivor))
+
+
+def doubt(connection: Connection, user_ids: Sequence[str]) -> None:
+    """What these people have there is not what we last sent them: all of it differs."""
+    if user_ids:
+        unknown = sa.update(mirror).where(mirror.c.user_id.in_(user_ids)).values(attributes={}, version=_NO_VERSION)
+        connection.execute(unknown)
 
 
 class Looked(NamedTuple):
@@ -132,6 +148,12 @@ def look_again(connection: Connection, after: str, limit: int) -> str | None:
     theirs = mirror.c.user_id > after, mirror.c.user_id <= user_ids[-1]
     connection.execute(sa.update(mirror).where(*theirs).values(mapping_hash=""))
     return user_ids[-1]
+
+
+def stay(connection: Connection, limit: int) -> int:
+    """Nobody leaves while nobody is deleted; so many of them at a time, and how many that was."""
+    some = sa.select(mirror.c.user_id).where(mirror.c.left_at.is_not(None)).limit(limit)
+    return connection.execute(sa.update(mirror).where(mirror.c.user_id.in_(some)).values(left_at=None)).rowcount
 
 
 def come_back(connection: Connection, user_ids: Sequence[str]) -> None:
@@ -207,19 +229,21 @@ def standing(settings: Settings, dialect: str, now: datetime) -> Standing:
 
 class Differing(NamedTuple):
     """Someone whom a pass has to look at: a person at Customer.io or not; `outside` are those in no whitelisted
-    segment, since `left_at` as far as is known."""
+    segment, since `left_at` as far as is known, and `let_go` those of them whose delete somebody has let go."""
 
     user_id: str
     is_person: bool
     outside: bool
     left_at: datetime | None
     changed: bool
+    let_go: bool = False
 
 
 def differing(connection: Connection, settings: Settings, now: datetime) -> Iterator[Differing]:
     """Everyone whom a full pass has to look at, streamed: people who have changed or, where people are deleted, are
     outside, and who is missing there."""
     their = standing(settings, connection.dialect.name, now)
+    let_go = pending_rows.c.user_id == users.c.id, pending_rows.c.release.in_(sorted(pending.DELETES))
     query = (
         sa.select(
             users.c.id,
@@ -227,22 +251,14 @@ def differing(connection: Connection, settings: Settings, now: datetime) -> Iter
             their.outside.label("outside"),
             mirror.c.left_at,
             their.changed.label("changed"),
+            sa.and_(their.outside, sa.exists().where(*let_go).correlate(users)).label("let_go"),
         )
         .select_from(users.outerjoin(mirror, mirror.c.user_id == users.c.id))
         .where(users.c.merged_into.is_(None), sa.or_(their.missing, their.changed, their.outside))
     )
     database.all_of_it(connection)
     for row in connection.execution_options(yield_per=CHUNK).execute(query):
-        yield Differing(row[0], bool(row[1]), bool(row[2]), row[3], bool(row[4]))
-
-
-def guarded_since(connection: Connection, since: datetime) -> int:
-    """People created since then whom the guard had let through; fresh arrivals and approved ones don't count."""
-    return connection.execute(
-        sa.select(sa.func.count())
-        .select_from(mirror)
-        .where(mirror.c.release == sa.literal_column("'guard'"), mirror.c.created_at > since)
-    ).scalar_one()
+        yield Differing(row[0], bool(row[1]), bool(row[2]), row[3], bool(row[4]), bool(row[5]))
 
 
 def count(connection: Connection) -> int:
@@ -252,12 +268,8 @@ def count(connection: Connection) -> int:
     ).scalar_one()
 
 
-def deleted_since(connection: Connection, since: datetime) -> int:
-    """People deleted since then, whoever had let them go."""
-    return connection.execute(
-        sa.select(sa.func.count()).select_from(mirror).where(mirror.c.deleted_at > since)
-    ).scalar_one()
-
-
-def _values(person: Mirror) -> dict[str, Any]:
-    return {column.name: getattr(person, column.name) for column in mirror.columns}
+def known_as(connection: Connection, limit: int) -> dict[str, CustomerId]:
+    """What so many of the people are known by at Customer.io, by user."""
+    columns = mirror.c.user_id, mirror.c.id_kind, mirror.c.customer_id
+    some = sa.select(*columns).where(mirror.c.deleted_at.is_(None)).order_by(mirror.c.user_id).limit(limit)
+    return {user_id: CustomerId(kind, value) for user_id, kind, value in connection.execute(some)}

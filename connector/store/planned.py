@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from connector.settings import Settings
 from connector.store import mirror as people
 from connector.store.database import Database
+from connector.store.pending import DELETES
 from connector.store.schema import mirror, pending, users
 
 STRETCH = 2000
@@ -23,7 +24,8 @@ STRETCH = 2000
 class Someone(NamedTuple):
     """A user who is in a whitelisted segment, or whom Customer.io has or had of us; as `mirror.Standing` says it.
 
-    `release` and `due_at` are those of the pending row, None when there is none.
+    `release` is that of the pending row; `waits` when there is one, `is_due` when they are looked at after a pass: it
+    finds them, or a worker does.
     """
 
     user_id: str
@@ -31,7 +33,13 @@ class Someone(NamedTuple):
     missing: bool
     outside: bool
     release: str | None
-    due_at: datetime | None
+    waits: bool
+    is_due: bool
+
+    @property
+    def let_go(self) -> bool:
+        """Whether somebody has let their delete go."""
+        return self.release in DELETES
 
 
 class Stretch(NamedTuple):
@@ -66,11 +74,26 @@ def _some(connection: Connection, after: str, last: str, settings: Settings, now
             sa.and_(apart, their.missing),
             sa.and_(apart, their.outside),
             pending.c.release,
-            pending.c.due_at,
+            pending.c.user_id.is_not(None),
+            pending.c.due_at <= now,
+            sa.or_(pending.c.attempts > 0, pending.c.lease.is_not(None)),
+            pending.c.parked_at.is_not(None),
+            sa.or_(pending.c.parked_hash != settings.mapping_hash(), pending.c.parked_version != users.c.version),
         )
         .select_from(joined.outerjoin(pending, pending.c.user_id == users.c.id))
         .where(users.c.id > after, users.c.id <= last, sa.or_(their.whitelisted, mirror.c.user_id.is_not(None)))
         .order_by(users.c.id)
     )
-    rows = connection.execute(query)
-    return [Someone(row[0], bool(row[1]), bool(row[2]), bool(row[3]), row[4], row[5]) for row in rows]
+    found = []
+    for user_id, changed, missing, outside, release, waits, is_time, tried, parked, different in connection.execute(
+        query
+    ):
+        if not waits:
+            is_due = changed or missing
+        elif parked:
+            is_due = different
+        else:
+            # Who waits without having failed, and is found by the pass, is due then.
+            is_due = is_time or (changed and not tried)
+        found.append(Someone(user_id, bool(changed), bool(missing), bool(outside), release, bool(waits), bool(is_due)))
+    return found

@@ -3,7 +3,7 @@
 A walk goes up by id, and ids ascend with time, so it ends at the first page in which nothing is old: when there is
 nothing to delete it has looked at one page, whatever the table holds. (At a page, not at a row: the clocks of two
 servers differ a little.) Messages that are new or unread stay, whatever their age; but one that was refused goes,
-because its sender knows.
+because its sender knows. What was answered of somebody who is parked stays until they aren't any more.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector.store.inbox import was_refused
-from connector.store.schema import attempts, inbox
+from connector.store.schema import attempts, inbox, pending
 
 PAGE = 500
 
+_SAYS_WHY_PARKED = (
+    sa.exists().where(pending.c.user_id == attempts.c.user_id, pending.c.parked_at <= attempts.c.at).correlate(attempts)
+)
 _DONE_WITH = inbox.c.state.in_(("read", "ignored")) | ((inbox.c.state == sa.literal_column("'unread'")) & was_refused)
 
 
@@ -40,12 +43,12 @@ def old_webhooks(connection: Connection, before: datetime, after: int) -> Page |
 
 def old_attempts(connection: Connection, before: datetime, after: int) -> Page | None:
     """The next PAGE of the log behind `after`; None when nothing in it is from before."""
-    columns = (attempts.c.id, attempts.c.at)
+    columns = (attempts.c.id, attempts.c.at, sa.not_(_SAYS_WHY_PARKED).label("done_with"))
     found = connection.execute(
         sa.select(*columns).where(attempts.c.id > after).order_by(attempts.c.id).limit(PAGE)
     ).all()
-    old = sum(row.at < before for row in found)
-    return Page(after, found[-1].id, old) if old else None
+    old = [row for row in found if row.at < before]
+    return Page(after, found[-1].id, sum(row.done_with for row in old)) if old else None
 
 
 def delete_webhooks(connection: Connection, before: datetime, page: Page) -> int:
@@ -56,6 +59,7 @@ def delete_webhooks(connection: Connection, before: datetime, page: Page) -> int
 
 
 def delete_attempts(connection: Connection, before: datetime, page: Page) -> int:
-    """Deletes what is old in the page of the log; returns how many rows that was."""
+    """Deletes what is old in the page of the log and, still now, done with; returns how many rows that was."""
     chosen = attempts.c.id.between(page.after + 1, page.last)
-    return connection.execute(sa.delete(attempts).where(chosen, attempts.c.at < before)).rowcount
+    statement = sa.delete(attempts).where(chosen, attempts.c.at < before, sa.not_(_SAYS_WHY_PARKED))
+    return connection.execute(statement).rowcount

@@ -191,8 +191,24 @@ pending = sa.Table(
     sa.Column("failing_since", Utc),
     sa.Column("reason", sa.Text),
     sa.Column("release", sa.Text),
-    sa.Index("ix_pending_due", "priority", "due_at"),
+    sa.Column("alone", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("parked_at", Utc),
+    sa.Column("parked_version", sa.BigInteger),
+    sa.Column("parked_hash", sa.Text),
     *checks.times("pending", "due_at"),
+)
+sa.Index(
+    "ix_pending_due",
+    pending.c.priority,
+    pending.c.due_at,
+    sqlite_where=pending.c.parked_at.is_(None),
+    postgresql_where=pending.c.parked_at.is_(None),
+)
+sa.Index(
+    "ix_pending_parked",
+    pending.c.parked_at,
+    sqlite_where=pending.c.parked_at.is_not(None),
+    postgresql_where=pending.c.parked_at.is_not(None),
 )
 sa.Index(
     "ix_pending_lease",
@@ -234,11 +250,13 @@ for _name in ("left_at", "deleted_at"):
         sqlite_where=mirror.c[_name].is_not(None),
         postgresql_where=mirror.c[_name].is_not(None),
     )
-sa.Index(
-    "ix_mirror_guarded",
-    mirror.c.created_at,
-    sqlite_where=mirror.c.release == sa.literal_column("'guard'"),
-    postgresql_where=mirror.c.release == sa.literal_column("'guard'"),
+# Creates that the guard let go, and deletes, at the moment in which they happened.
+guarded = sa.Table(
+    "guarded",
+    metadata,
+    sa.Column("what", sa.Text, primary_key=True),
+    sa.Column("at", Utc, primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
 )
 
 # Who asked to be forgotten: keyed hashes of what named them, by kind.
@@ -258,11 +276,37 @@ facts = sa.Table(
     sa.Column("value", Json, nullable=False),
 )
 
+# One row: how fast all workers of the store call Customer.io together (store/throttle.py).
+throttle = sa.Table(
+    "throttle",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("share", sa.Double, nullable=False),
+    sa.Column("free_at", Utc, nullable=False),
+    sa.Column("grown_at", Utc, nullable=False),
+    sa.Column("paused_until", Utc, nullable=False),
+    sa.Column("limited", sa.Integer, nullable=False),
+)
+
 workspace = sa.Table(
     "workspace",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("environment_id", sa.Text, nullable=False),
+)
+
+# Whether Customer.io as a whole takes our calls: one row, or none as long as it always did; see `store.gate`.
+gate = sa.Table(
+    "gate",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("message", sa.Text),
+    sa.Column("since", Utc),
+    sa.Column("probe_at", Utc),
+    sa.Column("probe_token", sa.Text),
+    sa.Column("probes", sa.Integer, nullable=False),
 )
 
 holds = sa.Table(
@@ -297,6 +341,16 @@ attempts = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("at", Utc, nullable=False),
+)
+
+# What became of users, each hour.
+decided = sa.Table(
+    "decided",
+    metadata,
+    sa.Column("hour", Utc, primary_key=True),
+    sa.Column("verb", sa.Text, primary_key=True),
+    sa.Column("reason", sa.Text, primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
 )
 
 runs = sa.Table(

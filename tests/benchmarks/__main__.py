@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import imports, machine, memory, people, plans, sandbox, segments, stores, webhooks
+from tests.benchmarks import imports, machine, memory, people, plans, sandbox, segments, stores, webhooks, worker
 
 MEASUREMENTS = {
     "webhooks": webhooks.measure,
@@ -18,6 +18,7 @@ MEASUREMENTS = {
     "segments": segments.measure,
     "people": people.measure,
     "plans": plans.measure,
+    "worker": worker.measure,
 }
 
 

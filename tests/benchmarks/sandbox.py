@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from tests.benchmarks.stores import Store
-from tests.benchmarks.track_load import API_KEY, SITE_ID, Burst, Call
+from tests.benchmarks.track_load import API_KEY, IN_FLIGHT, SITE_ID, Burst, Call
 
 _TITLES = {"single": "single calls", "batch": "batches"}
 _TARGETS = {"single": 1.2, "batch": 2.0}
@@ -62,25 +62,26 @@ def _round(store: Store, api: str, users: int) -> tuple[Burst, Burst]:
     """What the connector did, and what a raw client did with the same calls."""
     with store.fresh() as store_url, TemporaryDirectory(prefix="bench-sandbox-") as name:
         folder = Path(name)
-        with _sandbox() as url:
-            settings = _settings(folder, store_url, url, api)
-            _import(folder, settings, users)
-            connector = _burst("connector", str(settings))
-            calls = _calls(url, connector.calls)
+        with running() as url:
+            path = settings(folder, store_url, url, api)
+            import_users(folder, path, users)
+            connector = burst("connector", str(path))
+            sent = calls(url, connector.calls)
             found = _get(f"{url}/sandbox")[0]["people"]
             if found != users:
                 raise RuntimeError(f"{found} people where {users} should be; nothing of this run counts")
         recorded = folder / "calls.json"
-        recorded.write_bytes(msgspec.json.encode(calls))
-        with _sandbox() as url:
-            raw = _burst("raw", url, str(recorded), str(_CONNECTIONS[api]))
+        recorded.write_bytes(msgspec.json.encode(sent))
+        with running() as url:
+            raw = burst("raw", url, str(recorded), str(_CONNECTIONS[api]))
     return connector, raw
 
 
 @contextmanager
-def _sandbox() -> Iterator[str]:
+def running(latency: str = "") -> Iterator[str]:
     """The URL of a fresh process; it ends with the block."""
     command = [sys.executable, "-m", "connector", "sandbox", "--port", "0", "--site-id", SITE_ID, "--api-key", API_KEY]
+    command += ["--latency", latency] if latency else []
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
@@ -94,7 +95,8 @@ def _sandbox() -> Iterator[str]:
             process.wait(_START_SECONDS)
 
 
-def _settings(folder: Path, store_url: str, sandbox_url: str, api: str) -> Path:
+def settings(folder: Path, store_url: str, sandbox_url: str, api: str, in_flight: int = IN_FLIGHT) -> Path:
+    """The file's path."""
     (folder / "key").write_text(API_KEY, encoding="utf-8")
     (folder / "url").write_text(store_url, encoding="utf-8")
     path = folder / "settings.toml"
@@ -103,13 +105,14 @@ def _settings(folder: Path, store_url: str, sandbox_url: str, api: str) -> Path:
         f'[people]\nsegments = ["All"]\nattributes = ["plan", "first_name", "last_name", "seats", "city"]\n'
         f'[segments]\n"All" = {{ everyone = true }}\n'
         f'[customerio]\nsite_id = "{SITE_ID}"\napi_key = "file:key"\nregion = "us"\ntrack_url = "{sandbox_url}"\n'
-        f'api = "{api}"\nrate_per_second = 1000000\nin_flight = 32\n[guard]\nmax_creates = "unlimited"\n',
+        f'api = "{api}"\nrate_per_second = 1000000\nin_flight = {in_flight}\n[guard]\nmax_creates = "unlimited"\n',
         encoding="utf-8",
     )
     return path
 
 
-def _import(folder: Path, settings: Path, users: int) -> None:
+def import_users(folder: Path, settings: Path, users: int) -> None:
+    """Each of them has five attributes."""
     rows = (
         json.dumps(
             {
@@ -129,24 +132,25 @@ def _import(folder: Path, settings: Path, users: int) -> None:
     subprocess.run([*command, "import", "users", str(folder / "users.jsonl")], check=True, capture_output=True)
 
 
-def _burst(*arguments: str) -> Burst:
+def burst(*arguments: str) -> Burst:
+    """What `track_load` does with these arguments, in a process of its own."""
     command = [sys.executable, "-m", "tests.benchmarks.track_load", *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return msgspec.json.decode(done.stdout, type=Burst)
 
 
-def _calls(url: str, wanted: int) -> list[Call]:
+def calls(url: str, wanted: int) -> list[Call]:
     """The calls that the sandbox received, in that order, without the question for the region."""
-    calls: list[Call] = []
+    found: list[Call] = []
     following: str | None = f"{url}/sandbox/calls?limit=10000"
     while following:
         page, link = _get(following)
-        calls += [Call(each["method"], each["path"], each["body"]) for each in page if each["method"] != "GET"]
+        found += [Call(each["method"], each["path"], each["body"]) for each in page if each["method"] != "GET"]
         match = re.search(r"<(.+)>", link)
         following = url + match[1] if match else None
-    if len(calls) != wanted:
-        raise RuntimeError(f"{len(calls)} calls where {wanted} should be; nothing of this run counts")
-    return calls[::-1]
+    if len(found) != wanted:
+        raise RuntimeError(f"{len(found)} calls where {wanted} should be; nothing of this run counts")
+    return found[::-1]
 
 
 def _get(url: str) -> tuple[Any, str]:

@@ -1,7 +1,10 @@
-"""Calls to a sandbox, in a process of its own: `connector SETTINGS` or `raw URL CALLS CONNECTIONS`.
+"""Calls to a sandbox, in a process of its own: `connector SETTINGS`, `raw URL CALLS CONNECTIONS`, or `OTHER URL CALLS`.
 
     connector   the worker, until nobody is due: claims, decides, encodes, sends, records
     raw         the calls of a file again, as they were: built before the first is sent, by no HTTP library
+    bare        again by aiohttp, IN_FLIGHT at once
+    sdk         again by the plain SDK, one `batch()` after the other
+    sdk-single  operations of a file, by the plain SDK's `identify()`
 
 Prints a `Burst` as JSON.
 """
@@ -15,8 +18,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import aiohttp
+import customerio
 import msgspec
 import uvloop
 from yarl import URL
@@ -24,12 +29,15 @@ from yarl import URL
 from connector import app, log, settings_file
 from connector.outbound import full_pass
 from connector.outbound.client import TrackClient
+from connector.outbound.throttle import Throttle
 from connector.outbound.worker import Worker
 from connector.store.database import Database
 
 SITE_ID, API_KEY = "bench-site", "bench-key"
+IN_FLIGHT = 32
 
 _WARM_UP_CALLS = 200
+_SDK_BATCH = 1500  # operations of these users; its JSON has blanks, and so takes more bytes than ours
 
 
 class Call(msgspec.Struct, array_like=True):
@@ -54,7 +62,8 @@ async def _connector(path: Path) -> Burst:
     db = Database(settings.store.url.get_secret_value())
     try:
         await db.on_thread(lambda: full_pass.run(db, settings, app.now))
-        async with TrackClient(settings.customerio) as client:
+        throttle = Throttle(db, settings.customerio.rate_per_second)
+        async with TrackClient(settings.customerio, throttle) as client:
             await client.region()
             busy, began = time.process_time(), time.perf_counter()
             tally = await Worker(db, app.now).work_off(settings, client)
@@ -64,6 +73,51 @@ async def _connector(path: Path) -> Burst:
     if tally.failed or tally.skipped:
         raise RuntimeError(f"not everybody was sent: {tally}")
     return burst
+
+
+class _Sdk(customerio.CustomerIO):  # type: ignore[misc]
+    """As it is, but for https, which is fixed in it."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(SITE_ID, API_KEY)
+        self._ours = URL(url)
+
+    def send_request(self, method: str, url: str, data: Any) -> Any:
+        return super().send_request(method, str(self._ours.with_path(URL(url).path)), data)
+
+
+def _sdk(url: str, calls: list[Call]) -> Burst:
+    sdk, operations = _Sdk(url), [each for call in calls for each in msgspec.json.decode(call.body)["batch"]]
+    batches = [operations[start : start + _SDK_BATCH] for start in range(0, len(operations), _SDK_BATCH)]
+    busy, began = time.process_time(), time.perf_counter()
+    for batch in batches:
+        sdk.batch(batch)
+    return Burst(len(batches), time.perf_counter() - began, time.process_time() - busy)
+
+
+def _sdk_single(url: str, operations: list[dict[str, Any]]) -> Burst:
+    sdk = _Sdk(url)
+    busy, began = time.process_time(), time.perf_counter()
+    for each in operations:
+        sdk.identify(each["identifiers"]["id"], **each["attributes"])
+    return Burst(len(operations), time.perf_counter() - began, time.process_time() - busy)
+
+
+async def _bare(url: str, calls: list[Call]) -> Burst:
+    headers = {"Authorization": aiohttp.encode_basic_auth(SITE_ID, API_KEY), "Content-Type": "application/json"}
+    left = iter(calls)
+
+    async def send(session: aiohttp.ClientSession) -> None:
+        for call in left:
+            async with session.request(call.method, url + call.path, data=call.body.encode()) as response:
+                await response.read()
+                response.raise_for_status()
+
+    connector = aiohttp.TCPConnector(limit=IN_FLIGHT)
+    async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
+        busy, began = time.process_time(), time.perf_counter()
+        await asyncio.gather(*(send(session) for _ in range(IN_FLIGHT)))
+        return Burst(len(calls), time.perf_counter() - began, time.process_time() - busy)
 
 
 class _Sender(asyncio.Protocol):
@@ -134,10 +188,18 @@ def main(which: str, *arguments: str) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if which == "connector":
             burst = runner.run(_connector(Path(arguments[0])))
+        elif which == "sdk-single":
+            burst = _sdk_single(arguments[0], msgspec.json.decode(Path(arguments[1]).read_bytes()))
         else:
-            url, path, connections = arguments
+            url, path, *connections = arguments
             calls = msgspec.json.decode(Path(path).read_bytes(), type=list[Call])
-            burst = runner.run(_raw(URL(url), calls, int(connections)))
+            match which:
+                case "sdk":
+                    burst = _sdk(url, calls)
+                case "bare":
+                    burst = runner.run(_bare(url, calls))
+                case _:
+                    burst = runner.run(_raw(URL(url), calls, int(connections[0])))
     print(msgspec.json.encode(burst).decode(), flush=True)
 
 

@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from connector.core import decide, mapping
-from connector.records import CustomerId, Decision, Mirror, Preference, Subject, User
+from connector.core import decide, learnt, mapping
+from connector.records import CustomerId, Damaged, Decision, Learnt, Mirror, Preference, Subject, User, Word
 from connector.settings import Settings
 from tests.core.given import NOW, NOW_SECONDS, NOWHERE, OTHER, VIP, mirror, settings, user, values
 
@@ -195,6 +195,18 @@ def test_who_is_known_by_email_gets_another_one_through_their_cio_id() -> None:
     assert decision.changes == {"email": "New@example.com"}
 
 
+def test_who_is_known_by_an_email_that_has_gone_keeps_it_there() -> None:
+    """It is all that they can be addressed by."""
+    sent = mirror(SENT, customer_id="ann@example.com", id_kind="email")
+    by = settings(customer_id=["email", "code"], attributes=["plan"])
+    gone = user(email=None, attributes={"plan": "pro"})
+    for decision in (decided(gone, sent=sent, by=by), renaming(gone, sent, by=by)):
+        assert (decision.customer_id, decision.changes) == (CustomerId("email", "ann@example.com"), {"plan": "pro"})
+        assert decision.attributes["email"] == "ann@example.com"
+    other = renaming(user(email=None, attributes={"code": "c1"}), sent, by=by)
+    assert other.changes == {"id": "c1", "email": None}, "with an id of another kind they can"
+
+
 def test_an_opt_out_from_before_the_create_that_it_missed_is_sent() -> None:
     opted_out = user(opted_out=True, opt_changed_at=BEFORE_CREATE)
     decision = decided(opted_out, sent=mirror(SENT))
@@ -238,12 +250,13 @@ def test_who_changed_gets_what_differs_and_loses_what_went() -> None:
 @dataclass(frozen=True)
 class Case:
     """`place` is where the user stands: in a whitelisted segment, or in none, with people kept for ever ("kept"), and
-    where they are deleted, since an unknown time ("noticed"), or since less or more than the grace."""
+    where they are deleted, since an unknown time ("noticed"), or since less or more than the grace. A "misread" mirror
+    is live, under an id that v1 would take for an email, and v1 is in use."""
 
     merged: bool
     erased: bool
     place: Literal["in", "kept", "noticed", "leaving", "left"]
-    mirror: Literal["none", "live", "suppressed", "just deleted", "deleted"]
+    mirror: Literal["none", "live", "misread", "suppressed", "just deleted", "deleted"]
     from_webhooks: bool
     id_value: str | None
     taken: bool
@@ -259,7 +272,11 @@ class Case:
 
     @property
     def live(self) -> bool:
-        return self.mirror == "live"
+        return self.mirror in ("live", "misread")
+
+    @property
+    def misread(self) -> bool:
+        return self.mirror == "misread"
 
     @property
     def enters(self) -> bool:
@@ -271,7 +288,13 @@ class Case:
 
     @property
     def can_be_renamed(self) -> bool:
-        return self.id_value == "43" and not self.taken and self.has_cio_id
+        new = ("42", "43") if self.misread else ("43",)
+        return self.id_value in new and not self.taken and self.has_cio_id
+
+    @property
+    def goes(self) -> bool:
+        """Something is due for a person who is in no segment."""
+        return not self.inside and self.live and (self.missed_opt_out or self.place == "left")
 
 
 TABLE: list[tuple[Callable[[Case], bool], tuple[str, str]]] = [
@@ -285,12 +308,14 @@ TABLE: list[tuple[Callable[[Case], bool], tuple[str, str]]] = [
     (lambda case: case.enters and case.email is None and case.email_required, ("skip", "no_email")),
     (lambda case: case.enters and case.mirror == "just deleted", ("postpone", "just_deleted")),
     (lambda case: case.enters, ("create", "entered")),
-    (lambda case: case.inside and case.other_id and case.can_be_renamed, ("update", "customer_id_changed")),
-    (lambda case: case.inside and case.other_id, ("skip", "customer_id_changed")),
+    (lambda case: case.inside and case.can_be_renamed, ("update", "customer_id_changed")),
+    (lambda case: case.misread and (case.inside or case.goes), ("skip", "bad_customer_id")),
     (lambda case: case.inside and case.missed_opt_out, ("update", "opted_out")),
+    (lambda case: case.inside and case.other_id, ("skip", "customer_id_changed")),
     (lambda case: case.inside and not case.stale, ("skip", "unchanged")),
     (lambda case: case.inside, ("update", "changed")),
     (lambda case: not case.inside and not case.live, ("skip", "not_in_segment")),
+    (lambda case: not case.inside and case.place != "left" and case.missed_opt_out, ("update", "opted_out")),
     (lambda case: case.place == "kept", ("skip", "left_kept")),
     (lambda case: case.place in ("noticed", "leaving"), ("postpone", "leaving")),
     (lambda case: not case.inside, ("delete", "left")),
@@ -303,7 +328,7 @@ CASES = [
         TRUTHS,
         TRUTHS,
         ("in", "kept", "noticed", "leaving", "left"),
-        ("none", "live", "suppressed", "just deleted", "deleted"),
+        ("none", "live", "misread", "suppressed", "just deleted", "deleted"),
         TRUTHS,
         ("42", None, "..", "43"),
         TRUTHS,
@@ -314,8 +339,11 @@ CASES = [
     )
 ]
 
-KEPT = {required: settings(require_email=required) for required in TRUTHS}
-DELETING = {required: settings(require_email=required, delete=DELETED) for required in TRUTHS}
+APIS = ("batch", "single")
+KEPT = {(api, required): settings(api=api, require_email=required) for api in APIS for required in TRUTHS}
+DELETING = {
+    (api, required): settings(api=api, require_email=required, delete=DELETED) for api in APIS for required in TRUTHS
+}
 LEFT_AT = {"leaving": NOW - GRACE + SECOND, "left": NOW - GRACE}
 DELETED_AT = {"just deleted": NOW - 59 * SECOND, "deleted": NOW - 60 * SECOND}
 
@@ -324,6 +352,7 @@ def decided_for(case: Case) -> Decision:
     email = {"email": case.email} if case.email else {}
     sent = mirror(
         {**email, "hull_segments": ["Old"] if case.stale else ["VIP"]},
+        customer_id="ann@example.com" if case.misread else "42",
         left_at=LEFT_AT.get(case.place),
         deleted_at=DELETED_AT.get(case.mirror),
         suppressed_at=NOW if case.mirror == "suppressed" else None,
@@ -345,7 +374,7 @@ def decided_for(case: Case) -> Decision:
         erased=case.erased,
     )
     by = KEPT if case.place in ("in", "kept") else DELETING
-    return decide.decide(subject, by[case.email_required], NOW)
+    return decide.decide(subject, by["single" if case.misread else "batch", case.email_required], NOW)
 
 
 def matching(case: Case) -> tuple[bool, ...]:
@@ -455,11 +484,81 @@ def test_what_became_too_long_stays_as_it_was_sent() -> None:
     assert again.left_out == decision.left_out
 
 
+def test_what_became_too_long_counts_towards_the_attributes_that_a_person_may_have() -> None:
+    names = [f"a{number}" for number in range(305)]
+    by = settings(attributes=names)
+    given_user = user(attributes=dict.fromkeys(names, "x"))
+    sent = decided(given_user, by=by).attributes
+    for grown in ("a0", "a297"):
+        decision = decided(user(attributes={**given_user.attributes, grown: "x" * 1001}), sent=mirror(sent), by=by)
+        assert verdict(decision) == ("skip", "unchanged")
+        assert decision.attributes == sent
+        assert len(sent) == 300
+        assert (grown, "value_too_long") in {(each.name, each.reason) for each in decision.left_out}
+        assert ("a298", "too_many") in {(each.name, each.reason) for each in decision.left_out}
+
+
+def test_what_became_too_long_and_has_no_place_any_more_goes() -> None:
+    names = [f"a{number}" for number in range(299)]
+    by = settings(attributes=names)
+    full = dict.fromkeys(names, "x")
+    sent = decided(user(attributes={**full, "a0": None}), by=by).attributes
+    decision = decided(user(attributes={**full, "a298": "x" * 1001}), sent=mirror(sent), by=by)
+
+    assert decision.changes == {"a298": None, "a0": "x"}
+    assert [(each.name, each.reason) for each in decision.left_out] == [("a298", "too_many")]
+
+
 def test_what_is_too_long_from_the_start_is_left_out_with_its_reason() -> None:
     decision = decided(user(attributes={"bio": "x" * 1001}), by=settings(attributes=["bio"]))
 
     assert decision.changes == decision.attributes == SENT
     assert [(each.name, each.reason) for each in decision.left_out] == [("bio", "value_too_long")]
+
+
+def test_who_has_a_customer_id_that_nobody_can_read_is_told_of_an_opt_out_and_nothing_else() -> None:
+    by = settings(customer_id="code")
+    damaged = replace(user(), attributes=Damaged({}, frozenset({"code"})))
+    out = replace(damaged, opted_out=True, opt_changed_at=BEFORE_CREATE)
+
+    assert decided(damaged, by=by) == Decision("skip", "unreadable")
+    assert decided(damaged, sent=mirror(SENT), by=by) == Decision("skip", "unreadable", ANN)
+    assert decided(out, sent=mirror(SENT), by=by).changes == {"unsubscribed": True}
+
+
+# Ids that v1 would read as another kind.
+
+SINGLE = settings(api="single")
+MISREAD = [("id", "ann@example.com"), ("id", "cio_d9c1"), ("email", "42"), ("email", "cio_d9c1")]
+
+
+@pytest.mark.parametrize(("kind", "value"), MISREAD)
+def test_nobody_is_addressed_by_an_id_that_v1_would_read_as_another_kind(
+    kind: Literal["id", "email"], value: str
+) -> None:
+    sent_as = CustomerId(kind, value)
+    skipped = Decision("skip", "bad_customer_id", sent_as)
+    sent = mirror({**SENT, "hull_segments": ["Old"]}, customer_id=value, id_kind=kind)
+    out = user(external_id=value, opted_out=True, opt_changed_at=BEFORE_CREATE)
+    deleting = settings(api="single", delete=DELETED)
+
+    for given_user in (user(external_id=value), user(external_id=None), out):
+        assert decided(given_user, sent=sent, by=SINGLE) == skipped
+    gone = replace(sent, left_at=NOW - GRACE)
+    assert decided(user(), bits=NOWHERE, sent=gone, by=deleting) == skipped
+    assert decided(out, bits=NOWHERE, sent=sent, by=SINGLE) == skipped
+    assert decided(out, bits=NOWHERE, sent=sent, by=deleting) == skipped
+    assert decided(user(), bits=NOWHERE, sent=sent, by=SINGLE) == Decision("skip", "left_kept", sent_as)
+    batch = settings(delete=DELETED)
+    assert verdict(decided(user(), bits=NOWHERE, sent=gone, by=batch)) == ("delete", "left")
+
+
+def test_through_their_cio_id_they_get_an_id_that_v1_can_address() -> None:
+    sent = mirror(SENT, customer_id="ann@example.com")
+    decision = renaming(user(external_id="43"), sent, by=SINGLE)
+
+    assert (decision.customer_id, decision.renamed) == (CustomerId("cio_id", "d9c1"), CustomerId("id", "43"))
+    assert renaming(user(external_id="43"), sent, by=SINGLE, taken=True).reason == "bad_customer_id"
 
 
 # The moment.
@@ -586,13 +685,140 @@ def test_what_was_told_before_is_told_again_when_something_else_was_said_since()
     assert decided(again, sent=sent, by=OWN).changes == {"unsubscribed": True}
 
 
-def test_after_an_opt_in_of_ours_an_opt_out_that_customerio_tells_stays_theirs() -> None:
+def test_an_opt_out_that_customerio_tells_after_our_opt_in_was_sent_is_told_once_more() -> None:
+    """They may have said it before our word arrived there, late, and undid it."""
     sent = mirror({**SENT, "unsubscribed": False}, opt_sent_at=CREATED)
-    out = user(opted_out=True, opt_changed_at=AFTER_CREATE)
+    for at in (CREATED - SECOND, AFTER_CREATE, None):
+        out = user(opted_out=True, opt_changed_at=at)
+        decision = decided(out, sent=sent, by=OWN)
+        assert verdict(decision) == ("update", "opted_out")
+        assert decision.changes == {"unsubscribed": True}
+        told = mirror(decision.attributes, opt_sent_at=at)
+        assert verdict(decided(out, sent=told, by=OWN)) == ("skip", "unchanged")
+        back = replace(out, opted_out=False, opt_changed_at=NOW)
+        assert verdict(decided(back, sent=told, by=OWN)) == ("skip", "unchanged"), "and theirs to take back"
 
-    assert verdict(decided(out, sent=sent, by=OWN)) == ("skip", "unchanged")
-    changed = decided(replace(out, email="new@example.com"), sent=sent, by=OWN)
-    assert changed.changes == {"email": "new@example.com"}
+
+def test_our_word_that_takes_an_opt_out_back_is_not_sent_while_our_attribute_says_the_contrary() -> None:
+    back = user(attributes={"no_mail": True}, opted_out=False, opt_changed_at=AFTER_CREATE, opted_by="own")
+    for sent in (SENT, {**SENT, "unsubscribed": True}, {**SENT, "unsubscribed": False}):
+        assert decided(back, sent=mirror(sent), by=OWN).changes == {"unsubscribed": True, "no_mail": True}
+
+
+WORDS = st.tuples(st.sampled_from(["own", "customerio"]), st.booleans(), st.integers(0, 5), st.booleans())
+
+
+@example([("own", True, 0, False), ("own", False, 1, True), ("customerio", True, 2, False)])
+@example([("customerio", True, 0, False), ("own", False, 1, True), ("customerio", True, 2, True)])
+@given(st.lists(WORDS, max_size=8))
+def test_whatever_is_said_and_sent_in_any_order_an_opt_out_that_is_known_holds_at_customerio(
+    words: list[tuple[Literal["own", "customerio"], bool, int, bool]],
+) -> None:
+    """Each word is said at some second and read in this order, and what is due is sent after it or not. What we send
+    comes there after all of Customer.io's own words, so late that it undoes them."""
+    theirs = sorted((at, out) for by, out, at, _ in words if by == "customerio")
+    there = theirs[-1][1] if theirs else False
+    known, sent = Learnt(), mirror(SENT, created_at=CREATED)
+    for number, (by, out, at, sends) in enumerate(words, start=1):
+        known = learnt.learn(known, [Word(AFTER_CREATE + at * SECOND, opted_out=out, by=by)])
+        if not sends and number < len(words):
+            continue
+        says = user(opted_out=known.opted_out, opt_changed_at=known.opt_changed_at, opted_by=known.opted_by)
+        decision = decided(says, sent=sent, by=OWN)
+        if decision.verb == "update":
+            there = decision.changes["unsubscribed"]
+            assert there or (says.opted_by == "own" and not says.opted_out)
+            sent = mirror(decision.attributes, opt_sent_at=says.opt_changed_at)
+        assert verdict(decided(says, sent=sent, by=OWN)) == ("skip", "unchanged")
+    assert there or not known.opted_out
+
+
+# An opt-out where nothing else is sent.
+
+
+def alone(given_user: User, sent: Mirror, *, bits: str = OTHER, by: Settings | None = None) -> Decision:
+    decision = decided(given_user, bits=bits, sent=sent, by=by)
+    assert verdict(decision) == ("update", "opted_out")
+    assert (decision.customer_id, decision.renamed, decision.timestamp) == (ANN, None, NOW_SECONDS)
+    return decision
+
+
+def test_an_opt_out_goes_alone_to_who_is_kept_and_then_they_are_kept_again() -> None:
+    out = user(email="new@example.com", opted_out=True, opt_changed_at=BEFORE_CREATE)
+    decision = alone(out, mirror(SENT))
+
+    assert decision.changes == {"unsubscribed": True}
+    assert decision.attributes == {**SENT, "unsubscribed": True}
+    assert decision.until is None
+    assert decided(out, bits=OTHER, sent=mirror(decision.attributes)) == Decision("skip", "left_kept", ANN)
+
+
+def test_an_opt_out_goes_alone_within_the_grace_and_takes_nothing_of_it() -> None:
+    by = settings(delete=DELETED)
+    out = user(email=None, opted_out=True, opt_changed_at=BEFORE_CREATE)
+    for left_at, until in ((None, NOW + GRACE), (NOW - GRACE + SECOND, NOW + SECOND)):
+        decision = alone(out, mirror(SENT, left_at=left_at), by=by)
+        assert (decision.changes, decision.until) == ({"unsubscribed": True}, until)
+        told = mirror(decision.attributes, left_at=left_at)
+        assert decided(out, bits=OTHER, sent=told, by=by) == Decision("postpone", "leaving", ANN, until=until)
+    assert verdict(decided(out, bits=OTHER, sent=mirror(SENT, left_at=NOW - GRACE), by=by)) == ("delete", "left")
+
+
+def test_an_opt_out_goes_alone_to_who_cannot_get_their_new_id() -> None:
+    out = user(external_id="43", email="new@example.com", opted_out=True, opt_changed_at=BEFORE_CREATE)
+    decision = alone(out, mirror(SENT), bits=VIP)
+
+    assert decision.changes == {"unsubscribed": True}
+    assert decision.attributes == {**SENT, "unsubscribed": True}
+    told = mirror(decision.attributes)
+    assert decided(out, sent=told) == Decision("skip", "customer_id_changed", ANN)
+    assert renaming(out, mirror(SENT), taken=True) == decision
+
+
+def test_while_nobody_may_be_renamed_an_opt_out_goes_alone() -> None:
+    out = user(external_id="43", opted_out=True, opt_changed_at=BEFORE_CREATE)
+    for who, expected in ((out, ("update", "opted_out")), (user(external_id="43"), ("skip", "customer_id_changed"))):
+        subject = Subject(who, VIP, mirror(SENT), cio_id="d9c1")
+        decision = decide.decide(subject, settings(), NOW, may_rename=False)
+        assert (verdict(decision), decision.customer_id, decision.renamed) == (expected, ANN, None)
+
+
+def test_whoever_says_it_the_opt_out_goes_alone_and_once() -> None:
+    own = user(attributes={"no_mail": True}, opted_out=True, opt_changed_at=AFTER_CREATE, opted_by="own")
+    for says, before in (
+        (own, {}),
+        (own, {"unsubscribed": False}),
+        (own, {"unsubscribed": True}),  # they may have been told otherwise since
+        (user(attributes={"no_mail": True}), {}),
+        (user(opted_out=True, opt_changed_at=AFTER_CREATE), {"unsubscribed": False}),
+    ):
+        decision = alone(says, mirror({**SENT, **before}, opt_sent_at=CREATED), by=OWN)
+        assert decision.changes == {"unsubscribed": True}
+        told = mirror(decision.attributes, opt_sent_at=AFTER_CREATE)
+        assert verdict(decided(says, bits=OTHER, sent=told, by=OWN)) == ("skip", "left_kept")
+
+
+def test_nothing_else_goes_alone() -> None:
+    back = user(opted_out=False, opt_changed_at=AFTER_CREATE, opted_by="own")
+    theirs = user(opted_out=True, opt_changed_at=AFTER_CREATE)
+    for says, sent in ((back, {**SENT, "unsubscribed": True}), (theirs, SENT)):
+        assert verdict(decided(says, bits=OTHER, sent=mirror(sent), by=OWN)) == ("skip", "left_kept")
+        changed = replace(says, external_id="43")
+        assert verdict(decided(changed, sent=mirror(sent), by=OWN)) == ("skip", "customer_id_changed")
+
+
+def test_where_a_person_has_all_the_attributes_that_they_may_have_one_makes_room_for_the_opt_out() -> None:
+    sent = {**SENT, **{f"a{number}": 1 for number in range(298)}}
+    out = user(opted_out=True, opt_changed_at=BEFORE_CREATE)
+    decision = alone(out, mirror(dict(reversed(sent.items()))))
+
+    assert decision.changes == {"a0": None, "unsubscribed": True}
+    assert list(decision.changes) == ["a0", "unsubscribed"], "what makes room goes first"
+    assert len(decision.attributes) == 300
+    full = mirror({**sent, "unsubscribed": False})
+    assert alone(out, full).changes == {"unsubscribed": True}
+    one_less = mirror({name: value for name, value in sent.items() if name != "a7"})
+    assert alone(out, one_less).changes == {"unsubscribed": True}
 
 
 def test_who_comes_back_is_created_with_the_opt_out_and_the_preferences_that_we_know() -> None:
@@ -631,4 +857,4 @@ def test_a_decision_that_was_carried_out_leaves_nothing_to_do_and_takes_no_opt_o
         assert carried <= (decision.attributes.get(mapping.OPT_OUT) is True) or decision.verb == "create"
         assert {each.name for each in decision.left_out}.isdisjoint(decision.changes)
         again = decided(given_user, bits=bits, sent=mirror(decision.attributes), by=by)
-        assert verdict(again) == ("skip", "unchanged")
+        assert verdict(again) == ("skip", "left_kept" if bits in (OTHER, NOWHERE) else "unchanged")

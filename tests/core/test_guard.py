@@ -146,3 +146,27 @@ def test_a_store_or_a_customer_id_that_is_another_one_than_at_the_last_pass_is_o
 ) -> None:
     assert guard.suspicion(before, now) == expected
     assert expected is None or expected in guard.SUSPICIONS
+
+
+@pytest.mark.parametrize(
+    ("other", "people", "is_known_otherwise"),
+    [(0, 0, False), (0, 1000, False), (50, 1000, False), (51, 1000, True), (1, 1, True), (1, 20, False)],
+)
+def test_where_nothing_was_noted_more_than_a_few_under_other_ids_say_that_all_would_get_one(
+    other: int, people: int, is_known_otherwise: bool
+) -> None:
+    assert guard.known_otherwise(other=other, people=people) == is_known_otherwise
+
+
+@pytest.mark.parametrize(
+    ("before", "users", "noted"),
+    [
+        pytest.param(None, 7, 7, id="the first pass"),
+        pytest.param(Seen(5, BY_ID), 7, 7, id="more by themselves"),
+        pytest.param(Seen(9, BY_ID), 7, 9, id="fewer never"),
+    ],
+)
+def test_the_number_of_users_to_compare_with_is_never_lowered_by_a_pass(
+    before: Seen | None, users: int, noted: int
+) -> None:
+    assert guard.noted(before, Seen(users, ("code",))) == Seen(noted, ("code",))

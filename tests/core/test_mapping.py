@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.core import mapping
-from connector.records import CustomerId, LeftOut, Preference
+from connector.records import CustomerId, Damaged, LeftOut, Preference
 from connector.settings import Settings
 from tests.core.given import NOWHERE, OTHER, VIP, settings, user, values
 
@@ -132,13 +133,16 @@ def test_an_email_is_measured_as_it_is_sent() -> None:
 
 @pytest.mark.parametrize(
     ("source", "value"),
-    [("crm", "cio_42"), ("crm", "a@b.co"), ("email", "cio_ann@example.com")],
+    [("crm", "cio_42"), ("crm", "a@b.co"), ("email", "cio_ann@example.com"), ("email", "42")],
 )
 def test_an_id_that_a_v1_path_would_read_as_another_kind_is_bad_there(source: str, value: str) -> None:
     given_user = user(email=value, attributes={"crm": value})
 
     assert mapping.customer_id(given_user, settings(api="single", customer_id=source)) == "bad_customer_id"
-    assert isinstance(mapping.customer_id(given_user, settings(customer_id=source)), CustomerId)
+    batched = mapping.customer_id(given_user, settings(customer_id=source))
+    assert isinstance(batched, CustomerId)
+    assert mapping.is_misread(batched, settings(api="single"))
+    assert not mapping.is_misread(batched, settings())
 
 
 def test_other_ids_and_emails_are_good_in_v1_paths() -> None:
@@ -146,6 +150,8 @@ def test_other_ids_and_emails_are_good_in_v1_paths() -> None:
 
     assert mapping.customer_id(user(), single) == CustomerId("email", "ann@example.com")
     assert mapping.customer_id(user(), settings(api="single")) == CustomerId("id", "42")
+    for known_by in (CustomerId("email", "ann@example.com"), CustomerId("id", "42"), CustomerId("cio_id", "d9c1")):
+        assert not mapping.is_misread(known_by, single)
 
 
 @given(values)
@@ -373,6 +379,43 @@ def test_of_preferences_that_are_too_long_the_refusals_go() -> None:
         "cio_subscription_preferences": {"topics": {f"topic_{number:03}": False for number in range(0, 100, 10)}}
     }
     assert mapping.preferences({"topics": dict.fromkeys(topics, Preference(True, 1))}) == {}
+
+
+def test_what_is_too_long_now_stays_as_it_was_sent_in_its_place() -> None:
+    picks = ["a", "b", "c"]
+    given_user = user(email=None, attributes={"a": 1, "b": "x" * 1001, "c": "x" * 1001})
+    wanted, left = mapping.attributes(given_user, VIP, settings(attributes=picks), sent={"b": "short", "a": 0})
+
+    assert list(wanted.items()) == [(SEGMENTS, ["VIP"]), ("a", 1), ("b", "short")]
+    assert [(each.name, each.reason) for each in left] == [("b", "value_too_long"), ("c", "value_too_long")]
+
+
+def test_segments_that_are_too_long_now_stay_as_they_were_sent() -> None:
+    tables = {letter * 500: {"everyone": True} for letter in "AB"}
+    by = Settings.model_validate({"segments": tables})
+    wanted, left = mapping.attributes(user(email=None), "11", by, sent={SEGMENTS: ["Old"]})
+
+    assert wanted == {SEGMENTS: ["Old"]}
+    assert [each.reason for each in left] == ["segments_too_long"]
+
+
+def test_what_the_store_holds_and_nobody_can_read_stays_as_it_was_sent() -> None:
+    damaged = Damaged({"a": 1, "account": {"plan": "pro"}}, frozenset({"b", "account.name", "c"}))
+    given_user = replace(user(email=None), attributes=damaged)
+    by = settings(attributes=["a", "b", "c", "account", "account.plan"])
+    wanted, left = mapping.attributes(given_user, VIP, by, sent={"b": "before", "account": {"name": "Acme"}})
+
+    kept = {"b": "before", "account": {"name": "Acme"}}
+    assert wanted == {SEGMENTS: ["VIP"], "a": 1, "account_plan": "pro", **kept}
+    assert {(each.name, each.reason) for each in left} == {(name, "unreadable") for name in ("b", "c", "account")}
+
+
+def test_a_customer_id_that_nobody_can_read_is_none() -> None:
+    damaged = replace(user(), attributes=Damaged({"other": "x"}, frozenset({"crm"})))
+
+    for sources, expected in ((["crm", "other"], "unreadable"), (["other", "crm"], CustomerId("id", "x"))):
+        assert mapping.customer_id(damaged, settings(customer_id=sources)) == expected
+    assert mapping.customer_id(damaged, settings(customer_id=["gone", "crm"])) == "unreadable"
 
 
 def test_one_that_is_left_out_leaves_its_place_to_the_next() -> None:

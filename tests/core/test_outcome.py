@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.core import outcome
-from connector.core.outcome import Answer, Delivered, Undelivered
+from connector.core.outcome import Answer, Delivered, Later, Outcome, Refused, Stopped
 from tests.core.given import values
 
 HTML = b"<html><head><title>502 Bad Gateway</title></head></html>"
@@ -18,6 +18,7 @@ BLANK_NAME = b'{"meta":{"error":"name cannot be blank"}}'
 LONG_VALUE = b'{"meta":{"errors":["value for attribute \'x\' cannot be longer than 1000 bytes","and another"]}}'
 V2_ERROR = b'{"errors":[{"reason":"required","field":"identifiers","message":"identifiers must be present"}]}'
 WRONG_DATACENTER = b'{"errors":[{"detail":"wrong datacenter","status":"301"}]}'
+KINDS = {"refused": Refused, "server_error": Later, "unclear_answer": Later}
 TOO_LONG = "property value cannot be longer than 1000 bytes"
 
 
@@ -92,7 +93,7 @@ def test_a_body_without_an_error_in_it_has_no_words(body: bytes) -> None:
     ],
 )
 def test_every_status_outside_2xx_fails_all_of_the_call_with_one_reason(status: int, reason: str) -> None:
-    failed = Undelivered(reason, f"HTTP {status}", status)
+    failed = KINDS.get(reason, Stopped)(reason, f"HTTP {status}", status)
 
     assert outcome.of_failure(Answer(status)) == failed
     assert outcome.of_call(Answer(status)) == failed
@@ -102,19 +103,22 @@ def test_every_status_outside_2xx_fails_all_of_the_call_with_one_reason(status: 
 @pytest.mark.parametrize(
     ("answer", "failed"),
     [
-        (Answer(400, BLANK_NAME), Undelivered("refused", "name cannot be blank", 400)),
+        (Answer(400, BLANK_NAME), Refused("refused", "name cannot be blank", 400)),
         (
             Answer(400, LONG_VALUE),
-            Undelivered("refused", "value for attribute 'x' cannot be longer than 1000 bytes; and another", 400),
+            Refused("refused", "value for attribute 'x' cannot be longer than 1000 bytes; and another", 400),
         ),
-        (Answer(400, V2_ERROR), Undelivered("refused", "identifiers: required: identifiers must be present", 400)),
-        (Answer(301, WRONG_DATACENTER), Undelivered("redirected", "wrong datacenter", 301)),
-        (Answer(502, HTML), Undelivered("server_error", "HTTP 502", 502)),
-        (Answer(401, HTML), Undelivered("unauthorized", "HTTP 401", 401)),
-        (Answer(None, problem="TimeoutError"), Undelivered("network", "TimeoutError", None)),
+        (Answer(400, V2_ERROR), Refused("refused", "identifiers: required: identifiers must be present", 400)),
+        (Answer(301, WRONG_DATACENTER), Stopped("redirected", "wrong datacenter", 301)),
+        (Answer(502, HTML), Later("server_error", "HTTP 502", 502)),
+        (Answer(401, HTML), Stopped("unauthorized", "HTTP 401", 401)),
+        (Answer(None, problem="timeout"), Later("timeout", "no answer")),
+        (Answer(None), Later("network", "no answer")),
+        (Answer(None, problem="unreachable"), Stopped("unreachable", "no answer")),
+        (Answer(None, problem="lease_ran_out"), Stopped("lease_ran_out", "no answer")),
     ],
 )
-def test_a_failed_call_says_why_in_the_vendors_words_if_it_has_any(answer: Answer, failed: Undelivered) -> None:
+def test_a_failed_call_says_why_in_the_vendors_words_if_it_has_any(answer: Answer, failed: Outcome) -> None:
     assert outcome.of_call(answer) == failed
     assert outcome.of_items(answer, 2) == [failed, failed]
 
@@ -132,10 +136,10 @@ def test_the_items_that_are_named_are_refused_and_the_others_delivered(status: i
 
     words = "attributes.delivery_suburb: invalid: "
     assert outcome.of_items(answer, 4) == [
-        Undelivered("refused", f"{words}one; {words}two", status),
+        Refused("refused", f"{words}one; {words}two", status),
         Delivered(),
         Delivered(),
-        Undelivered("refused", f"{words}{TOO_LONG}", status),
+        Refused("refused", f"{words}{TOO_LONG}", status),
     ]
 
 
@@ -154,21 +158,21 @@ def test_the_items_that_are_named_are_refused_and_the_others_delivered(status: i
 def test_an_error_that_names_no_item_of_the_call_leaves_none_delivered(index: object) -> None:
     words = f"attributes.delivery_suburb: invalid: {TOO_LONG}"
 
-    assert outcome.of_items(refused_items(item(index)), 2) == [Undelivered("unclear_answer", words, 207)] * 2
+    assert outcome.of_items(refused_items(item(index)), 2) == [Later("unclear_answer", words, 207)] * 2
     mixed = outcome.of_items(refused_items(item(0), item(index, "?")), 2)
-    assert {type(each) for each in mixed} == {Undelivered}
+    assert {type(each) for each in mixed} == {Later}
 
 
 @pytest.mark.parametrize("body", [V2_ERROR, b'{"errors":["plain words"]}', BLANK_NAME, LONG_VALUE])
 def test_an_error_in_a_200_without_an_index_leaves_none_delivered(body: bytes) -> None:
-    failed = Undelivered("unclear_answer", "; ".join(outcome.messages(body)), 200)
+    failed = Later("unclear_answer", "; ".join(outcome.messages(body)), 200)
 
     assert outcome.of_items(Answer(200, body), 2) == [failed, failed]
 
 
 @pytest.mark.parametrize("body", [V2_ERROR, b'{"errors":[{"batch_index":0,"message":"no"}]}', BLANK_NAME, LONG_VALUE])
 def test_an_error_in_a_200_refuses_a_call_that_held_one_thing(body: bytes) -> None:
-    failed = Undelivered("refused", "; ".join(outcome.messages(body)), 200)
+    failed = Refused("refused", "; ".join(outcome.messages(body)), 200)
 
     assert outcome.of_call(Answer(200, body)) == failed
 
@@ -176,7 +180,7 @@ def test_an_error_in_a_200_refuses_a_call_that_held_one_thing(body: bytes) -> No
 @pytest.mark.parametrize("body", [HTML, b"[]", b"null", b'"ok"', b'{"errors":"no"}', b'{"errors":{"0":"no"}}', b"{"])
 def test_a_2xx_that_is_not_customer_ios_delivers_nothing(body: bytes) -> None:
     # A proxy's log-in page comes with a 200, too.
-    unclear = Undelivered("unclear_answer", "HTTP 200", 200)
+    unclear = Later("unclear_answer", "HTTP 200", 200)
 
     assert outcome.of_call(Answer(200, body)) == unclear
     assert outcome.of_items(Answer(200, body), 2) == [unclear, unclear]
@@ -184,7 +188,7 @@ def test_a_2xx_that_is_not_customer_ios_delivers_nothing(body: bytes) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{}", HTML, b'{"errors":[]}'])
 def test_a_207_that_does_not_say_which_item_failed_delivers_nothing(body: bytes) -> None:
-    assert outcome.of_items(Answer(207, body), 2) == [Undelivered("unclear_answer", "HTTP 207", 207)] * 2
+    assert outcome.of_items(Answer(207, body), 2) == [Later("unclear_answer", "HTTP 207", 207)] * 2
 
 
 statuses = st.none() | st.integers(100, 599)
@@ -197,7 +201,7 @@ def test_no_answer_makes_reading_fail_and_each_item_has_one_outcome(
     answer = Answer(status, body)
 
     assert len(outcome.of_items(answer, count)) == count
-    assert isinstance(outcome.of_call(answer), Delivered | Undelivered)
+    assert isinstance(outcome.of_call(answer), Delivered | Refused | Later | Stopped)
 
 
 @given(st.integers(1, 50), st.data())
@@ -205,4 +209,20 @@ def test_exactly_the_items_that_are_named_are_refused(count: int, data: st.DataO
     named = data.draw(st.lists(st.integers(0, count - 1), min_size=1))
     outcomes = outcome.of_items(refused_items(*map(item, named)), count)
 
-    assert {index for index, each in enumerate(outcomes) if isinstance(each, Undelivered)} == set(named)
+    assert {index for index, each in enumerate(outcomes) if isinstance(each, Refused)} == set(named)
+
+
+@pytest.mark.parametrize(
+    ("answer", "failing"),
+    [
+        (Answer(500), True),
+        (Answer(None, problem="timeout"), True),
+        (Answer(200, HTML), True),
+        (Answer(400), False),
+        (Answer(401), False),
+        (Answer(None, problem="unreachable"), False),
+        (Answer(200), False),
+    ],
+)
+def test_a_call_fails_where_nothing_is_said_of_what_it_held(answer: Answer, failing: bool) -> None:
+    assert outcome.is_failing(answer) is failing

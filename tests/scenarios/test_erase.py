@@ -21,7 +21,8 @@ from connector.commands import sync as syncing
 from connector.core.outcome import Delivered
 from connector.inbound import forgetting
 from connector.outbound import preparation, recording
-from connector.outbound.recording import Result
+from connector.outbound.delivery import Result
+from connector.outbound.recording import Terms
 from connector.records import CustomerId
 from connector.settings import Settings
 from connector.store import erasure, pending, schema
@@ -192,8 +193,8 @@ async def test_a_worker_that_had_them_in_flight_writes_nothing_back(here: Databa
     prepared = preparation.prepare(here, settings, claims, now)
     assert [each.decision.verb for each in prepared] == ["update"]
     await erased(here, settings)
-    results = [Result(each, Delivered(), 1, 10.0, each.parts) for each in prepared]
-    here.write(recording.record, "lease", settings.mapping_hash(), prepared, results, now, now)
+    results = [Result(each, Delivered(), 1, each.parts) for each in prepared]
+    here.write(recording.record, [], results, Terms(settings.mapping_hash(), timedelta(days=7), now))
     assert traces(here) == []
 
 

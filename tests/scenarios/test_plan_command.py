@@ -82,7 +82,7 @@ def test_other_settings_are_planned_on_the_store_of_those_in_force(ready: Place)
     told = planned(ready, str(path))
     assert told["decisions"]["create"] == {"held": 26}
     assert told["guard"]["holds"] == [{"what": "create", "reason": "max_creates", "count": 26, "allowed": 3}]
-    assert told["surprises"][0].startswith("HELD (max_creates): 26 of those who were here before would be created")
+    assert told["surprises"][0].startswith("HELD (max_creates): 26 users who were here before would be created")
     assert told["hash"] != planned(ready)["hash"]
     assert not (path.parent / "nowhere.db").exists()
 

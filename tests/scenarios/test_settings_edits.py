@@ -63,3 +63,26 @@ async def until(condition: object) -> None:
     async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.02)
+
+
+async def test_what_is_odd_about_settings_is_logged_at_the_start_and_after_an_edit(place: Place) -> None:
+    long = {letter: f'"{letter * 600}" = {{ everyone = true }}' for letter in "abc"}
+    place.write(segments="\n".join((long["a"], long["b"])))
+    process = await asyncio.to_thread(Process, place)
+    try:
+        remark = await asyncio.to_thread(process.wait_for, "settings_remark")
+        assert (remark["reason"], remark["level"]) == ("segments_too_long", "warning")
+        assert "1,207 bytes" in remark["what"]
+        place.write(segments=long["a"])
+        await asyncio.to_thread(process.wait_for, "settings_applied")
+        remarks = [line for line in process.lines if line.get("event") == "settings_remark"]
+        assert remarks == [remark], "an edit that mends it gets none"
+        process.lines.clear()
+        place.write(segments="\n".join(long.values()))
+        again = await asyncio.to_thread(process.wait_for, "settings_remark")
+        assert "1,810 bytes" in again["what"]
+        async with aiohttp.ClientSession() as session, session.get(process.admin_url + "/status") as response:
+            (shown,) = (await response.json())["settings"]["remarks"]
+        assert shown == {"reason": "segments_too_long", "message": again["what"]}
+    finally:
+        assert process.terminate() == 0

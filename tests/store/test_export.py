@@ -11,7 +11,8 @@ import pytest
 from connector.inbound import upsert
 from connector.records import Event, Learnt
 from connector.settings import Attribute, Everyone, Settings
-from connector.store import events, export, inbox, users
+from connector.store import attempts, events, export, inbox, users
+from connector.store.attempts import Attempt
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW, row, webhook
@@ -119,6 +120,13 @@ def test_people_in_full(db: Database) -> None:
     ]
 
 
+def test_who_was_deleted_or_suppressed_there_says_since_when(db: Database) -> None:
+    given.have(db, given.user("U1"), given.user("U2"))
+    given.sent(db, given.person("U1", deleted_at=NOW), given.person("U2", suppressed_at=NOW))
+    found = [(row["user_id"], row["deleted_at"], row["suppressed_at"]) for row in exported(db, "people")]
+    assert found == [("U1", NOW, None), ("U2", None, NOW)]
+
+
 def test_webhooks_in_full_whatever_became_of_them(db: Database) -> None:
     read = webhook("a", identifiers={"id": "1"})
     given.read(db, read, b"\xff no json", webhook("b", "carrier_pigeon.landed"), b'{"n": 1e999}', b"")
@@ -151,7 +159,18 @@ def decoded(event_id: str, object_type: str, metric: str, **data: Any) -> dict[s
     return {**envelope, "data": data}
 
 
-@pytest.mark.parametrize("what", ["users", "events", "people", "webhooks"])
+def test_attempts_in_full(db: Database) -> None:
+    given.have(db, given.user("U1"), given.user("U2"))
+    words = 'attributes.plan: "pro\u0001" is \u00fcber 1,000 bytes'
+    tried = [
+        Attempt("U2", "create", 3, 400, "refused", words),
+        Attempt("U1", "update", 0, None, "network", "no answer"),
+    ]
+    db.write(attempts.add, tried, NOW)
+    assert exported(db, "attempts") == [{**each._asdict(), "at": NOW} for each in tried]
+
+
+@pytest.mark.parametrize("what", ["users", "events", "people", "webhooks", "attempts"])
 @pytest.mark.parametrize("number", [20, 47])
 def test_an_export_of_many_pages_has_every_row_once_in_the_order_in_which_it_came(
     db: Database, monkeypatch: pytest.MonkeyPatch, what: str, number: int
@@ -163,11 +182,14 @@ def test_an_export_of_many_pages_has_every_row_once_in_the_order_in_which_it_cam
         given.sent(db, *(given.person(each) for each in numbers))
     elif what == "events":
         db.write(events.add, [event(each) for each in range(number)])
+    elif what == "attempts":
+        given.have(db, given.user("U1"))
+        db.write(attempts.add, [Attempt("U1", "update", 1, None, "timeout", each) for each in numbers], NOW)
     else:
         db.write(inbox.append, inbox.CUSTOMERIO, given.received(*(webhook(each) for each in numbers)))
-    key = {"users": "id", "events": "source_id", "people": "user_id", "webhooks": "event_id"}[what]
+    keys = {"users": "id", "events": "source_id", "people": "user_id", "webhooks": "event_id", "attempts": "message"}
     expected = [f"e{each}" for each in range(number)] if what == "events" else numbers
-    assert [each[key] for each in exported(db, what)] == expected
+    assert [each[keys[what]] for each in exported(db, what)] == expected
 
 
 def test_an_export_between_pages_sees_what_others_write_and_holds_up_nobody(

@@ -39,8 +39,12 @@ def hold(db: Database, hold_id: int, count: int, now: datetime = NOW, settings_h
     )
 
 
+def listed(db: Database, after: str = "", limit: int = 10) -> list[str]:
+    return db.read(held.listed, CREATE, after, limit)
+
+
 def test_an_empty_store_holds_nothing(db: Database) -> None:
-    assert db.read(held.listed, CREATE) == set()
+    assert listed(db) == []
     assert db.read(held.current) == []
     assert db.read(held.next_id) == 1
 
@@ -61,7 +65,7 @@ def test_the_list_behind_a_hash_does_not_grow_with_who_comes_later(db: Database)
     assert db.read(held.approvable, second, 10) == ["U0", "U1", "U2", "U3"]
     assert db.read(held.approvable, second, 3) == ["U0", "U1", "U2"]
     assert db.read(held.current) == [second]
-    assert db.read(held.listed, CREATE) == {"U0", "U1", "U2", "U3"}
+    assert listed(db) == ["U0", "U1", "U2", "U3"]
 
 
 def test_who_left_the_list_is_not_approvable_and_counts_afresh_when_they_come_back(db: Database) -> None:
@@ -71,7 +75,7 @@ def test_who_left_the_list_is_not_approvable_and_counts_afresh_when_they_come_ba
     enter(db, "U1")
     assert db.read(held.approvable, first, 10) == ["U2"]
     db.write(held.leave, CREATE, [])
-    assert db.read(held.listed, CREATE) == {"U1", "U2"}
+    assert listed(db) == ["U1", "U2"]
 
 
 def test_the_next_id_is_past_every_hold_and_everyone_who_entered_for_one_that_never_opened(db: Database) -> None:
@@ -101,15 +105,23 @@ def test_holds_of_the_same_moment_have_hashes_of_their_own(db: Database) -> None
     assert len({hold(db, number, 0).hash for number in range(1, 20)}) == 19
 
 
-def test_a_recount_changes_only_the_count(db: Database) -> None:
+def test_a_recount_changes_only_how_many_there_are_and_how_many_may_go(db: Database) -> None:
     opened = hold(db, enter(db, "U1", "U2"), 2)
-    db.write(held.recount, opened.id, 1)
-    assert given.rows(db, schema.holds, "hash", "count", "since") == [(opened.hash, 1, NOW)]
+    db.write(held.recount, opened.id, 1, 5)
+    columns = given.rows(db, schema.holds, "hash", "count", "allowed", "since")
+    assert columns == [(opened.hash, 1, 5, NOW)]
+
+
+def test_the_list_comes_in_pages_and_any_of_it_by_name(db: Database) -> None:
+    enter(db, *(f"U{number}" for number in range(5)))
+    db.write(held.enter, held.DELETE, ["U5"], 9)
+    assert (listed(db, limit=2), listed(db, "U1", 2), listed(db, "U4")) == (["U0", "U1"], ["U2", "U3"], [])
+    assert db.read(held.among, CREATE, ["U1", "U5", "nobody"]) == {"U1"}
 
 
 def test_clear_leaves_nothing_of_the_kind(db: Database) -> None:
     opened = hold(db, enter(db, "U1", "U2"), 2)
     db.write(held.clear, CREATE)
-    assert db.read(held.listed, CREATE) == set()
+    assert listed(db) == []
     assert db.read(held.by_hash, opened.hash) == []
     assert db.read(held.current) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -124,12 +125,21 @@ def test_the_claim_goes_by_priority_and_due_time(plan: Plan) -> None:
 def test_the_rows_of_a_lease_are_found_by_the_lease(db: Database, plan: Plan) -> None:
     claimed = [each.user_id for each in db.write(pending.claim, "lease", NOW, LATER, 10)]
     for fn, *arguments in (
-        (pending.still_ours, "lease"),
+        (pending.still_ours, dict.fromkeys(claimed, "lease")),
+        (pending.renew, "another", LATER),
         (pending.give_back, "another", NOW),
         (pending.finish, "lease", claimed, NOW),
     ):
         found = plan(fn, *arguments)
         assert "ix_pending_lease" in found or primary_key(db, "pending") in found
+        assert not reads_whole(found, "pending"), found
+
+
+def test_who_is_parked_is_counted_and_found_by_their_index(plan: Plan) -> None:
+    tried = partial(pending.replay, reason="refused", user_ids=None, since=NOW)
+    for fn, *arguments in ((pending.parked_reasons,), (tried, NOW), (pending.look_again, "another hash", NOW)):
+        found = plan(fn, *arguments)
+        assert "ix_pending_parked" in found
         assert not reads_whole(found, "pending"), found
 
 
@@ -205,9 +215,8 @@ def test_who_has_a_customer_id_is_found_by_its_index(db: Database, plan: Plan) -
     assert not reads_whole(found, "mirror"), found
 
 
-def test_creates_that_the_guard_let_through_are_counted_by_their_index(db: Database, plan: Plan) -> None:
-    found = plan(mirror.guarded_since, NOW)
-    assert "ix_mirror_guarded" in found
+def test_who_leaves_is_found_by_the_index_when_nobody_is_to(db: Database, plan: Plan) -> None:
+    assert "ix_mirror_left_at" in plan(mirror.stay, 5000)
 
 
 def test_a_touch_finds_its_row_by_the_key(db: Database, plan: Plan) -> None:
@@ -216,7 +225,6 @@ def test_a_touch_finds_its_row_by_the_key(db: Database, plan: Plan) -> None:
 
 
 def test_who_was_deleted_lately_is_found_by_when(db: Database, plan: Plan) -> None:
-    assert "ix_mirror_deleted_at" in plan(mirror.deleted_since, NOW)
     assert "ix_mirror_deleted_at" in plan(mirror.deleted, ["c1", "c2"], NOW)
 
 

@@ -10,7 +10,7 @@ import pytest
 from connector.outbound import full_pass
 from connector.records import Identifier, Learnt
 from connector.settings import Settings
-from connector.store import inbox, merging, mirror, pending, schema, users
+from connector.store import guarded, inbox, merging, mirror, pending, schema, users
 from connector.store.database import Database
 from tests.store import given, told
 from tests.store.given import NOW
@@ -174,3 +174,48 @@ def test_who_was_merged_twice_while_being_created_names_who_is_left(db: Database
     db.write(mirror.record, [given.person("U1", customer_id="c-1")])
     assert user_of(db, "customer_id", "c-1") == "U3"
     assert sorted(given.rows(db, schema.mirror, "user_id")) == ["U1", "U2", "U3"]
+
+
+def two_users(db: Database) -> tuple[str, str]:
+    """Who is about to be merged, and into whom."""
+    given.have(db, given.user("L"), given.user("K"))
+    return "L", "K"
+
+
+def test_who_was_deleted_gets_the_person_of_who_turns_out_to_be_them(db: Database) -> None:
+    loser, survivor = two_users(db)
+    given.sent(db, given.person(survivor, customer_id="k", deleted_at=NOW), given.person(loser, customer_id="l"))
+    db.write(merging.merge, {loser: survivor}, NOW)
+    assert given.rows(db, schema.mirror, "user_id", "customer_id", "deleted_at") == [(survivor, "l", None)]
+    assert given.rows(db, schema.users, "id") == [survivor]
+    assert db.read(guarded.since, "delete", NOW - timedelta(seconds=1)) == 1
+
+
+def test_a_person_is_not_given_up_for_one_who_was_deleted(db: Database) -> None:
+    loser, survivor = two_users(db)
+    given.sent(db, given.person(survivor, customer_id="k"), given.person(loser, customer_id="l", deleted_at=NOW))
+    db.write(merging.merge, {loser: survivor}, NOW)
+    assert ("K", "k", None) in given.rows(db, schema.mirror, "user_id", "customer_id", "deleted_at")
+    assert db.read(mirror.deleted, ["l"], NOW - timedelta(seconds=1)) == {"l": NOW}
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_that_somebody_was_deleted_a_moment_ago_outlives_a_merge(db: Database, is_alone: bool) -> None:
+    loser, survivor = two_users(db)
+    given.sent(db, given.person(loser, customer_id="l", deleted_at=NOW))
+    if not is_alone:
+        given.sent(db, given.person(survivor, customer_id="k", deleted_at=NOW))
+    db.write(merging.merge, {loser: survivor}, NOW)
+    wanted = {"l": NOW} if is_alone else {"l": NOW, "k": NOW}
+    assert db.read(mirror.deleted, ["l", "k"], NOW - timedelta(seconds=1)) == wanted
+
+
+def test_who_was_created_while_being_merged_into_somebody_deleted_is_theirs(db: Database) -> None:
+    loser, survivor = two_users(db)
+    given.sent(db, given.person(survivor, customer_id="k", deleted_at=NOW))
+    db.write(pending.mark, [loser], NOW, pending.CHANGED)
+    db.write(pending.claim, "lease", NOW, NOW + timedelta(minutes=1), 10)
+    db.write(merging.merge, {loser: survivor}, NOW)
+    db.write(mirror.record, [given.person(loser, customer_id="l")])
+    assert given.rows(db, schema.mirror, "user_id", "customer_id", "deleted_at") == [(survivor, "l", None)]
+    assert sorted(given.rows(db, schema.pending, "user_id")) == sorted([loser, survivor])

@@ -310,7 +310,7 @@ def test_who_is_in_flight_while_being_merged_stays_behind_until_that_is_recorded
     assert claim.user_id == loser
     told.tell(db, message("identify", "i2", user="1", anonymous="a"))
     assert db.read(users.load, [loser])[loser].merged_into == user_of(db, "external_id", "1")
-    assert db.write(pending.still_ours, "lease") == {loser}
+    assert db.write(pending.still_ours, {loser: "lease"}) == {loser}
 
 
 def test_webhooks_and_messages_are_read_in_the_order_in_which_they_came(db: Database) -> None:

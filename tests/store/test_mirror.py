@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from connector.records import Identifier
 from connector.settings import Attribute, Delete, Everyone, People, Settings
-from connector.store import mirror, pending, schema, users
+from connector.store import guarded, mirror, pending, schema, users
 from connector.store.database import Database
 from connector.store.mirror import Looked
 from tests.store import given
@@ -198,13 +198,47 @@ def test_creates_that_the_guard_let_through_are_counted_since_a_moment(db: Datab
     given.have(db, *(given.user(f"U{number}") for number in range(4)))
     given.sent(
         db,
-        given.person("U0", release="guard", created_at=NOW),
-        given.person("U1", release="guard", created_at=LATER),
-        given.person("U2", release="approved", created_at=LATER),
-        given.person("U3", created_at=LATER),
+        given.person("U0", release="guard", created_at=NOW, synced_at=NOW),
+        given.person("U1", release="guard", created_at=LATER, synced_at=LATER),
+        given.person("U2", release="approved", created_at=LATER, synced_at=LATER),
+        given.person("U3", created_at=LATER, synced_at=LATER),
     )
-    assert db.read(mirror.guarded_since, NOW - timedelta(seconds=1)) == 2
-    assert db.read(mirror.guarded_since, NOW) == 1
+    assert db.read(guarded.since, "create", NOW - timedelta(seconds=1)) == 2
+    assert db.read(guarded.since, "create", NOW) == 1
+
+
+def test_an_update_in_the_moment_of_the_create_is_no_second_create(db: Database) -> None:
+    given.have(db, given.user("U1"))
+    for _ in range(2):
+        given.sent(db, given.person("U1", release="guard"))
+    given.sent(db, given.person("U1", release="guard", synced_at=LATER))
+    assert db.read(guarded.since, "create", NOW - timedelta(seconds=1)) == 1
+
+
+def test_who_is_created_anew_is_counted_again_and_takes_nothing_back(db: Database) -> None:
+    given.have(db, given.user("U1"))
+    for at in (NOW, NOW + timedelta(minutes=2)):
+        new = {"release": "guard", "created_at": at, "synced_at": at}
+        given.sent(db, given.person("U1", **new))
+        given.sent(db, given.person("U1", **new | {"synced_at": at + timedelta(minutes=1)}, deleted_at=at))
+    given.sent(db, given.person("U1", release="approved", created_at=LATER, synced_at=LATER))
+    before = NOW - timedelta(seconds=1)
+    assert (db.read(guarded.since, "create", before), db.read(guarded.since, "delete", before)) == (2, 2)
+
+
+def test_what_happened_a_day_ago_is_forgotten(db: Database) -> None:
+    db.write(guarded.count, {("delete", NOW): 2, ("delete", LATER): 1, ("create", LATER): 4})
+    db.write(guarded.count, {("delete", LATER): 5})
+    db.write(guarded.count, {})
+    db.write(guarded.forget, NOW)
+    assert given.rows(db, schema.guarded, "what", "at", "count") == [("create", LATER, 4), ("delete", LATER, 6)]
+
+
+def test_while_nobody_is_deleted_nobody_leaves(db: Database) -> None:
+    given.have(db, *(given.user(f"U{number}") for number in range(4)))
+    given.sent(db, *(given.person(f"U{number}", left_at=NOW if number else None) for number in range(4)))
+    assert [db.write(mirror.stay, 2) for _ in range(3)] == [2, 1, 0]
+    assert given.rows(db, schema.mirror, "left_at") == [None] * 4
 
 
 def leaving(db: Database, settings: Settings = DELETING) -> dict[str, tuple[bool, datetime | None, bool]]:
@@ -268,9 +302,9 @@ def test_the_customer_id_of_who_was_deleted_is_free_for_another_one(db: Database
 def test_the_deleted_are_counted_since_a_moment(db: Database) -> None:
     given.have(db, *(given.user(f"U{number}") for number in range(3)))
     given.sent(db, given.person("U0"), given.person("U1", deleted_at=NOW), given.person("U2", deleted_at=LATER))
-    assert db.read(mirror.deleted_since, NOW - timedelta(seconds=1)) == 2
-    assert db.read(mirror.deleted_since, NOW) == 1
-    assert db.read(mirror.deleted_since, LATER) == 0
+    assert db.read(guarded.since, "delete", NOW - timedelta(seconds=1)) == 2
+    assert db.read(guarded.since, "delete", NOW) == 1
+    assert db.read(guarded.since, "delete", LATER) == 0
 
 
 def test_a_customer_id_that_was_deleted_a_moment_ago_is_found_with_the_last_time(db: Database) -> None:

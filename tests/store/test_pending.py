@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from connector.store import pending, schema
 from connector.store.database import Database
@@ -69,8 +70,9 @@ def test_a_lease_hides_its_users_until_it_runs_out(db: Database) -> None:
     assert claim(db, "a") == ["U1", "U2"]
     assert claim(db, "b", NOW + LEASE - timedelta(microseconds=1)) == []
     assert claim(db, "b", NOW + LEASE) == ["U1", "U2"]
-    assert db.write(pending.still_ours, "a") == set()
-    assert db.write(pending.still_ours, "b") == {"U1", "U2"}
+    assert db.write(pending.still_ours, {"U1": "a", "U2": "a"}) == set()
+    assert db.write(pending.still_ours, {"U1": "a", "U2": "b", "U3": "b"}) == {"U2"}
+    assert db.write(pending.still_ours, {"U1": "b", "U2": "b"}) == {"U1", "U2"}
 
 
 def test_who_is_finished_leaves_the_backlog(db: Database) -> None:
@@ -105,6 +107,10 @@ def given_row(user_id: str, **more: Any) -> dict[str, Any]:
         "failing_since": None,
         "reason": None,
         "release": None,
+        "alone": False,
+        "parked_at": None,
+        "parked_version": None,
+        "parked_hash": None,
         **more,
     }
 
@@ -249,7 +255,7 @@ def test_only_people_at_customerio_are_marked_as_mirrored(db: Database) -> None:
 
 
 def test_the_backlog_is_counted_with_the_age_of_its_oldest(db: Database) -> None:
-    assert db.read(pending.counts, NOW) == (0, 0, 0, 0, None)
+    assert db.read(pending.counts, NOW) == (0, 0, 0, 0, None, 0)
     mark(db, "U1", at=NOW - 3 * SECOND)
     mark(db, "U2", at=NOW - 9 * SECOND)
     assert claim(db, "a", NOW, 1) == ["U2"]
@@ -257,7 +263,7 @@ def test_the_backlog_is_counted_with_the_age_of_its_oldest(db: Database) -> None
     mark(db, "U3", at=NOW - 2 * SECOND)
     assert claim(db, "b", NOW, 1) == ["U1"]
     found = db.read(pending.counts, NOW)
-    assert found == pending.Counts(due=1, waiting=2, failing=1, leased=1, oldest_at=NOW - 8 * SECOND)
+    assert found == pending.Counts(due=1, waiting=2, failing=1, leased=1, oldest_at=NOW - 8 * SECOND, parked=0)
 
 
 def test_concurrent_claims_never_share_a_user(store_url: str, db: Database) -> None:
@@ -343,11 +349,160 @@ def test_what_is_due_at_once_and_comes_in_flight_is_due_when_the_flight_fails(db
 def test_who_waits_without_having_failed_is_looked_at_when_something_changes(db: Database) -> None:
     db.write(pending.release, ["U1", "U2"], "delete_approved", NOW)
     claim(db, "a")
-    db.write(pending.wait, "a", [("U1", NOW + timedelta(days=1)), ("U2", NOW + timedelta(days=1))])
-    db.write(pending.wait, "another lease", [("U1", NOW)])
+    db.write(pending.wait, "a", [("U1", NOW + timedelta(days=1)), ("U2", NOW + timedelta(days=1))], NOW)
+    db.write(pending.wait, "another lease", [("U1", NOW)], NOW)
     assert claim(db, "b", LATER) == []
     assert db.read(pending.counts, LATER)[:4] == (0, 0, 0, 0)
     mark(db, "U1", at=LATER)
     (claimed,) = db.write(pending.claim, "c", LATER, LATER + LEASE, 9)
     assert (claimed.user_id, claimed.release, claimed.attempts) == ("U1", "delete_approved", 0)
-    assert db.read(pending.leaving) == {"U1", "U2"}
+    assert db.read(pending.leaving) == 2
+
+
+def test_what_comes_in_flight_is_looked_at_when_the_flight_ends_in_a_wait(db: Database) -> None:
+    mark(db, "U1", "U2")
+    claim(db, "a")
+    mark(db, "U1", priority=AT_ONCE)
+    db.write(pending.wait, "a", [("U1", NOW + timedelta(days=30)), ("U2", NOW + timedelta(days=30))], LATER)
+    assert rows(db, "user_id", "due_at", "changed") == [
+        ("U1", LATER, False),
+        ("U2", NOW + timedelta(days=30), False),
+    ]
+
+
+def test_a_renewed_lease_holds_for_longer(db: Database) -> None:
+    mark(db, "U1", "U2")
+    claim(db, "a")
+    db.write(pending.finish, "a", ["U2"], NOW)
+    assert db.write(pending.renew, "a", NOW + 2 * LEASE)
+    assert claim(db, "b", NOW + LEASE) == []
+    assert claim(db, "b", NOW + 2 * LEASE) == ["U1"]
+    assert not db.write(pending.renew, "a", NOW + 9 * LEASE)
+    assert claim(db, "c", NOW + 3 * LEASE) == ["U1"]
+
+
+def test_some_of_a_claim_can_be_given_back(db: Database) -> None:
+    mark(db, "U1", "U2", "U3")
+    claim(db, "a")
+    db.write(pending.give_back, "a", LATER, ["U1", "U3"])
+    db.write(pending.give_back, "another lease", LATER, ["U2"])
+    assert rows(db, "user_id", "lease", "due_at") == [
+        ("U1", None, LATER),
+        ("U2", "a", NOW + LEASE),
+        ("U3", None, LATER),
+    ]
+
+
+def test_who_never_failed_can_be_claimed_before_all_others(db: Database) -> None:
+    mark(db, "U1", "U2", priority=AT_ONCE)
+    fail(db, "U1", "U2")
+    mark(db, "U3", at=NOW + timedelta(hours=1), priority=FULL_PASS)
+    due = NOW + timedelta(hours=2)
+    [found] = db.write(pending.claim, "a", due, due + LEASE, 1, untried_first=True)
+    assert found.user_id == "U3"
+
+
+def test_who_fails_with_nobody_else_in_the_call_goes_alone_until_it_is_delivered(db: Database) -> None:
+    mark(db, "U1")
+    claim(db, "a")
+    db.write(pending.postpone, "a", [Failure("U1", LATER, "timeout", alone=True)], NOW)
+    [found] = db.write(pending.claim, "b", LATER, LATER + LEASE, 9)
+    assert (found.alone, found.lease) == (True, "b")
+    mark(db, "U1", at=LATER)
+    db.write(pending.finish, "b", ["U1"], LATER)
+    [found] = db.write(pending.claim, "c", LATER, LATER + LEASE, 9)
+    assert not found.alone
+
+
+def park(db: Database, *user_ids: str, at: datetime = NOW, reason: str = "refused", mapping_hash: str = "hash") -> None:
+    """They are given up, with everything as it is."""
+    mark(db, *user_ids, at=at)
+    lease = f"given up at {at}"
+    claim(db, lease, at)
+    db.write(pending.park, lease, [pending.Parked(user_id, reason, 1) for user_id in user_ids], mapping_hash, at)
+
+
+def test_who_is_parked_is_kept_with_the_reason_and_not_claimed(db: Database) -> None:
+    park(db, "U1", "U2")
+    mark(db, "U3")
+    assert claim(db, "a", NOW + timedelta(days=400)) == ["U3"]
+    assert rows(db, "user_id", "parked_at", "reason", "attempts", "lease")[:2] == [
+        ("U1", NOW, "refused", 1, None),
+        ("U2", NOW, "refused", 1, None),
+    ]
+    found = db.read(pending.counts, NOW + timedelta(days=400))
+    assert (found.due, found.waiting, found.failing, found.parked) == (0, 1, 0, 2)
+
+
+@pytest.mark.parametrize("priority", [AT_ONCE, CHANGED])
+def test_a_change_of_who_is_parked_is_a_new_try(db: Database, priority: int) -> None:
+    park(db, "U1", "U2")
+    mark(db, "U1", at=LATER, priority=priority)
+    assert claim(db, "a", LATER) == ["U1"]
+    db.write(pending.finish, "a", ["U1"], LATER)
+    assert rows(db, "user_id") == ["U2"]
+
+
+def test_a_release_is_a_new_try_of_who_is_parked(db: Database) -> None:
+    park(db, "U1", "U2", "U3")
+    db.write(pending.release, ["U1"], "delete", LATER)
+    db.write(pending.arrived, ["U2"], LATER)
+    claimed = db.write(pending.claim, "a", LATER, LATER + LEASE, 9)
+    assert sorted((each.user_id, each.attempts) for each in claimed) == [("U1", 0), ("U2", 0)]
+
+
+def test_a_pass_leaves_alone_who_is_parked_unless_they_are_others_by_now(db: Database) -> None:
+    park(db, "U1", "U2")
+    mark(db, "U1", "U2", at=LATER, priority=FULL_PASS)
+    db.write(pending.look_again, "hash", LATER)
+    assert claim(db, "a", LATER) == []
+    changed = sa.update(schema.users).where(schema.users.c.id == "U1").values(version=2)
+    db.write(lambda connection: connection.execute(changed))
+    db.write(pending.look_again, "hash", LATER)
+    assert claim(db, "b", LATER) == ["U1"]
+    db.write(pending.look_again, "another hash", LATER)
+    assert claim(db, "c", LATER) == ["U2"]
+
+
+def test_who_changed_in_flight_is_not_parked(db: Database) -> None:
+    mark(db, "U1", "U2")
+    claim(db, "a")
+    mark(db, "U1", at=NOW + SECOND)
+    db.write(pending.park, "a", [pending.Parked("U1", "refused", 1), pending.Parked("U2", "refused", 1)], "hash", LATER)
+    assert rows(db, "user_id", "parked_at", "due_at") == [("U1", None, LATER), ("U2", LATER, LATER)]
+
+
+def test_parking_applies_only_where_the_lease_is_still_ours(db: Database) -> None:
+    mark(db, "U1")
+    claim(db, "late")
+    claim(db, "new", NOW + LEASE)
+    taken = rows(db)
+    db.write(pending.park, "late", [pending.Parked("U1", "refused", 1)], "hash", LATER)
+    db.write(pending.park, "new", [], "hash", LATER)
+    assert rows(db) == taken
+
+
+def test_parked_users_are_replayed_by_reason_user_and_time(db: Database) -> None:
+    park(db, "U1", "U2")
+    park(db, "U3", reason="timeout")
+    park(db, "U4", at=LATER)
+
+    def replay(reason: str | None = None, user_ids: list[str] | None = None, since: datetime | None = None) -> int:
+        return db.write(pending.replay, LATER, reason=reason, user_ids=user_ids, since=since)
+
+    assert replay(reason="timeout") == 1
+    assert claim(db, "a", LATER) == ["U3"]
+    assert replay(since=LATER) == 1
+    assert claim(db, "b", LATER) == ["U4"]
+    assert replay(user_ids=["U2", "U9"]) == 1
+    assert claim(db, "c", LATER) == ["U2"]
+    assert replay() == 1
+    assert claim(db, "d", LATER) == ["U1"]
+    assert replay() == 0
+
+
+def test_a_parked_create_does_not_count_as_on_its_way(db: Database) -> None:
+    db.write(pending.release, ["U1", "U2"], "guard", NOW)
+    claim(db, "a")
+    db.write(pending.park, "a", [pending.Parked("U1", "refused", 1)], "hash", NOW)
+    assert db.read(pending.guarded) == 1

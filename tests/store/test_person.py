@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector import errors
-from connector.commands import person, person_text, remedies
+from connector.commands import approve, person, person_text, remedies
 from connector.core import decide, erased, mapping
 from connector.inbound import reader
 from connector.outbound import full_pass, preparation
@@ -292,6 +292,55 @@ def test_whose_delete_the_guard_holds_hears_the_command_too(db: Database) -> Non
     full_pass.run(db, free, lambda: NOW)
     decision = told(db, "1", free)["decision"]
     assert (decision["decision"], decision["reason"]) == ("delete", "left")
+
+
+def test_whose_delete_was_let_go_hears_that_it_is_a_delete(db: Database) -> None:
+    given.have(db, pro("U1", external_id="1"), pro("U2", external_id="2"))
+    db.write(pending.release, ["U1"], "delete_approved", NOW)
+    db.write(pending.release, ["U2"], "approved", NOW)
+    assert "pending     due 2026-03-01 12:00:00 UTC (delete let go: delete_approved)" in said(db, "1")
+    assert "pending     due 2026-03-01 12:00:00 UTC (create let go: approved)" in said(db, "2")
+
+
+def test_who_is_within_their_grace_hears_until_when(db: Database) -> None:
+    people = SETTINGS.people.model_copy(update={"delete": Delete(enabled=True, blind=True, grace=timedelta(days=2))})
+    settings = SETTINGS.model_copy(update={"people": people})
+    given.have(db, pro("U1", external_id="1", attributes={"plan": "free"}))
+    given.sent(db, given.person("U1", customer_id="1", left_at=NOW - timedelta(hours=5)))
+    found = told(db, "1", settings)
+    assert (found["decision"]["reason"], found["decision"]["until"]) == ("leaving", NOW + timedelta(hours=43))
+    assert (found["sent"]["left_at"], found["sent"]["deleted_at"]) == (NOW - timedelta(hours=5), None)
+    words = said(db, "1", settings)
+    assert "  until     2026-03-03 07:00:00 UTC" in words
+    assert "created 2026-03-01 12:00:00 UTC, left every whitelisted segment 2026-03-01 07:00:00 UTC" in words
+
+
+def test_who_was_deleted_there_is_not_told_as_a_person(db: Database) -> None:
+    given.have(db, pro("U1", external_id="1", attributes={"plan": "free"}))
+    given.sent(db, given.person("U1", customer_id="1", deleted_at=NOW - timedelta(hours=5)))
+    assert told(db, "1")["sent"]["deleted_at"] == NOW - timedelta(hours=5)
+    assert 'last sent   deleted 2026-03-01 07:00:00 UTC, until then id "1"' in said(db, "1")
+
+
+def test_who_would_get_another_id_hears_that_it_waits_for_an_approval(db: Database) -> None:
+    given.have(db, pro("U1", external_id="1", email="a@b.co"))
+    given.sent(db, given.person("U1", customer_id="1"))
+    db.write(users.add, [], [(Identifier("cio_id", "c0ffee"), "U1")])
+    full_pass.run(db, SETTINGS, lambda: NOW)
+    people = SETTINGS.people.model_copy(update={"customer_id": ("email",)})
+    settings = SETTINGS.model_copy(update={"people": people})
+    decision = told(db, "U1", settings)["decision"]
+    assert (decision["decision"], decision["reason"]) == ("skip", "customer_id_changed")
+    assert "before that is approved; connector sync says how" in decision["remedy"]
+    found = full_pass.run(db, settings, lambda: NOW)
+    assert found is not None
+    (hold,) = found.holds
+    decision = told(db, "U1", settings)["decision"]
+    assert decision["reason"] == "customer_id_changed"
+    assert f"connector approve {hold.hash}" in decision["remedy"]
+    approve.approve(db, settings, hold.hash, None, NOW)
+    decision = told(db, "U1", settings)["decision"]
+    assert (decision["decision"], decision["remedy"]) == ("update", remedies.RENAMING)
 
 
 def test_who_is_let_go_is_created_now(db: Database) -> None:

@@ -148,7 +148,54 @@ def test_turning_deletion_on_says_who_would_go(db: Database) -> None:
     given.have(db, user("A", "free"), user("B"))
     sent(db, "A", "B")
     assert said(db, DELETING) == ["1 left_kept would now be deleted, 2h after the next pass unless they come back"]
-    assert said(db, DELETING, before=DELETING) == []
+
+
+def test_who_comes_and_who_goes_is_told_also_where_the_guard_holds_nobody(db: Database) -> None:
+    given.have(db, *(user(each, "free") for each in ("A", "B", "C")), user("D"), user("E"))
+    sent(db, "A", wanted=DELETING, left_at=NOW - timedelta(hours=2))
+    sent(db, "B", "C", wanted=DELETING)
+    assert said(db, DELETING, before=DELETING) == [
+        "1 person would be deleted now: their grace is over",
+        "2 people would leave and be deleted after 2h unless they come back",
+        "2 people would be created",
+    ]
+    few = settings(delete=DELETING.people.delete, guard=Guard(max_deletes=1, max_creates=1))
+    assert [line.split(":")[0] for line in said(db, few, before=DELETING)] == [
+        "HELD (max_creates)",
+        "HELD (max_deletes)",
+    ]
+
+
+def test_who_only_waits_is_looked_at_when_a_pass_finds_that_they_changed(db: Database) -> None:
+    given.have(db, user("A", "pro"), user("B", "pro"), user("C", "pro"))
+    sent(db, "A", "B", "C", wanted=DELETING, attributes={}, version=0, left_at=NOW)
+    db.write(pending.release, ["A", "B", "C"], "delete_approved", NOW)
+    for lease, user_id in (("a", "A"), ("b", "B"), ("c", "C")):
+        ours = sa.update(schema.pending).where(schema.pending.c.user_id == user_id)
+        db.write(lambda c, ours=ours, lease=lease: c.execute(ours.values(lease=lease)))  # type: ignore[misc]
+    later = NOW + timedelta(hours=1)
+    db.write(pending.wait, "a", [("A", later)], NOW)
+    db.write(pending.postpone, "b", [pending.Failure("B", later, "network")], NOW)
+    in_flight = sa.update(schema.pending).where(schema.pending.c.user_id == "C").values(due_at=later)
+    db.write(lambda connection: connection.execute(in_flight))
+    assert decisions(db, DELETING) == {"update": {"changed": 1}, "postpone": {"waiting": 2}}
+    full_pass.run(db, DELETING, lambda: NOW)
+    due = db.write(pending.claim, "d", NOW, later, 9)
+    assert [claim.user_id for claim in due] == ["A"]
+
+
+def test_who_is_given_up_waits_until_they_or_the_settings_change(db: Database) -> None:
+    given.have(db, user("A"), user("B", version=2), user("C"))
+    sent(db, "A", "B", "C", attributes={}, version=0)
+    db.write(pending.mark, ["A", "B", "C"], NOW, pending.CHANGED)
+    db.write(pending.claim, "a", NOW, NOW + timedelta(hours=1), 9)
+    given_up = [pending.Parked(each, "refused", 1) for each in ("A", "B", "C")]
+    db.write(pending.park, "a", given_up, SETTINGS.mapping_hash(), NOW)
+    assert decisions(db) == {"update": {"changed": 1}, "postpone": {"waiting": 2}}
+    other = settings(attributes=["plan", "seats"])
+    assert decisions(db, other) == {"update": {"changed": 3}}
+    full_pass.run(db, SETTINGS, lambda: NOW)
+    assert [claim.user_id for claim in db.write(pending.claim, "b", NOW, NOW + timedelta(hours=1), 9)] == ["B"]
 
 
 def test_another_customer_id_holds_everything_that_cannot_be_undone(db: Database) -> None:
@@ -168,7 +215,7 @@ def test_another_customer_id_holds_everything_that_cannot_be_undone(db: Database
 def test_a_restored_store_is_told(db: Database) -> None:
     given.have(db, user("A"))
     db.write(facts.see, Seen(100, ("external_id",)))
-    told = "1 of those who were here before would be created; the store has far fewer users than at the last pass"
+    told = "1 user who was here before would be created; the store has far fewer users than at an earlier pass"
     assert said(db, SETTINGS) == [f"HELD (store_shrank): {told}. None of them would go."]
 
 
@@ -192,7 +239,7 @@ def test_the_worst_comes_first_and_what_is_as_it_should_be_is_not_said(db: Datab
     )
     sent(db, "F")
     wanted = settings(attributes=["note"], customer_id=["external_id", "none"], guard=Guard(max_creates=1))
-    told = "2 of those who were here before would be created; guard.max_creates leaves 1 in these 24 h"
+    told = "2 users who were here before would be created; guard.max_creates leaves 1 in these 24 h"
     assert said(db, wanted) == [
         f"HELD (max_creates): {told}. None of them would go.",
         "1 skipped: no_customer_id",
@@ -237,6 +284,13 @@ def test_names_that_the_data_never_had_are_told_with_the_one_that_was_meant(db: 
         "`account.nam` was never seen; `account.name` was (attribute, people.attributes)",
         "`Seats` was never seen (attribute, people.attributes)",
     ]
+
+
+def test_segment_names_that_are_too_long_together_are_told(db: Database) -> None:
+    segments = {letter * 600: {"everyone": True} for letter in "ab"}
+    wanted = Settings.model_validate({"segments": segments})
+    told = plan.tell(db, SETTINGS, wanted, planning.outlook(db, wanted, NOW), NOW)
+    assert any(line.startswith("segments_too_long: the names of all") for line in told["surprises"])
 
 
 def test_the_plan_of_a_changed_email_says_what_it_cannot_know(db: Database) -> None:

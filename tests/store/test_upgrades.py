@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector.commands import import_files
-from connector.store import migrate
+from connector.store import guarded, migrate
 from connector.store.database import Database
 from tests.store.given import NOW, SETTINGS
 
@@ -82,4 +82,27 @@ def test_a_populated_store_comes_up_works_and_goes_back_as_it_was(
     file = tmp_path / "users.csv"
     file.write_text("external_id,plan\n1,pro\n3,free\n")
     assert import_files.users(db, SETTINGS, file, lambda: NOW).results == {"created": 1, "updated": 1}
+    db.close()
+
+
+def test_what_the_guard_has_counted_still_counts_after_an_upgrade(empty_store_url: str) -> None:
+    db = Database(empty_store_url)
+    migrate.upgrade(db, "0006")
+
+    def sent(connection: Connection) -> None:
+        for number in range(5):
+            name = f"U{number}"
+            have(connection, "users", id=name, known_by="own")
+            kept = {"attributes": "{}", "segment_bits": "", "mapping_hash": "", "version": 1, "sent_ts": 1}
+            times = {"created_at": T, "synced_at": T} | ({"deleted_at": T} if number < 2 else {})
+            let_go = {"release": "guard"} if number > 3 else {}
+            have(connection, "mirror", user_id=name, customer_id=name, id_kind="id", **kept, **times, **let_go)
+
+    db.write(sent)
+    migrate.upgrade(db)
+    before = NOW.replace(year=2025, month=1, day=1)
+    assert (db.read(guarded.since, "delete", before), db.read(guarded.since, "create", before)) == (2, 1)
+    migrate.downgrade(db, "0006")
+    migrate.upgrade(db)
+    assert db.read(guarded.since, "delete", before) == 2
     db.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from connector.commands import approve as approving
 from connector.commands import sync as syncing
@@ -171,6 +172,43 @@ async def test_who_is_known_by_email_gets_another_one(
     assert [person.email for person in sandbox.state.people] == ["New@b.co"]
     assert given.rows(db, schema.mirror, "customer_id", "id_kind") == [("new@b.co", "email")]
     assert (await syncing.sync(db, settings, clock)).tally.calls == 0
+
+
+async def test_an_email_that_has_gone_stays_there_where_it_is_all_that_they_are_known_by(
+    db: Database, place: Place, sandbox: Sandbox, give: Give, clock: Clock, api: str
+) -> None:
+    settings = settings_for(place, sandbox, api, "email")
+    give(settings, user("c1"))
+    await syncing.sync(db, settings, clock)
+    tell_cio_ids(db, sandbox, clock)
+    changed = sa.update(schema.users).values(email=None, version=schema.users.c.version + 1)
+    db.write(lambda connection: connection.execute(changed))
+    assert (await syncing.sync(db, settings, clock)).tally.calls == 0
+    changed = sa.update(schema.users).values(attributes={"plan": "team"}, version=schema.users.c.version + 1)
+    db.write(lambda connection: connection.execute(changed))
+    await syncing.sync(db, settings, clock)
+    (person,) = sandbox.state.people
+    assert (person.email, person.attributes["plan"]) == ("u1@b.co", "team")
+
+
+async def test_nobody_is_addressed_through_v1_by_what_it_would_read_as_another_kind(
+    db: Database, place: Place, sandbox: Sandbox, give: Give, clock: Clock
+) -> None:
+    more = '[people.delete]\nenabled = true\ngrace = "1s"'
+    give(settings_for(place, sandbox, "batch"), user("ann@b.co"), user("cio_1", 2), user("c3", 3))
+    await syncing.sync(db, settings_for(place, sandbox, "batch", "code", more), clock)
+    before = sandbox.people()
+    settings = settings_for(place, sandbox, "single", "code", more)
+    give(settings, user("ann@b.co", plan="team"), user("cio_1", 2, plan="team"), user("c3", 3, plan="team"))
+    summary = await syncing.sync(db, settings, clock)
+    assert (summary.tally.updated, summary.tally.skipped) == (1, {"bad_customer_id": 2})
+    assert (sandbox.people()["c3"]["plan"], settings.customerio.api) == ("team", "single")
+    place.more |= {"segments": '"All" = { attribute = "plan", is = "nobody" }', "guard": "max_delete_share = 1.0"}
+    lonely = place.write(customerio=place.customerio('api = "single"', "rate_per_second = 10000")).settings()
+    await syncing.sync(db, lonely, clock)
+    clock.move(minutes=1)
+    await syncing.sync(db, lonely, clock)
+    assert sandbox.people() == {name: before[name] for name in ("ann@b.co", "cio_1")}
 
 
 async def test_after_an_approval_everybody_whose_cio_id_is_known_gets_the_new_id(

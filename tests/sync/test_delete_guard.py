@@ -127,6 +127,22 @@ async def test_deletes_of_any_24_hours_count_together(
     assert (held(summary), gone(sandbox)) == ([], {"u00", "u01", "u02"})
 
 
+async def test_who_comes_back_takes_no_delete_back(
+    db: Database, place: Place, sandbox: Sandbox, give: Give, clock: Clock
+) -> None:
+    settings = settings_for(place, sandbox, "max_deletes = 2", grace="1ms")
+    give(settings, *users(EVERYBODY))
+    await syncing.sync(db, settings, clock)
+    for number in range(3):
+        summary = await leave(db, settings, give, clock, range(number, number + 1))
+        give(settings, *users(range(number, number + 1)))
+        clock.move(hours=1)
+        if number < 2:
+            assert (await syncing.sync(db, settings, clock)).tally.created == 1
+    assert held(summary) == [("delete", "max_deletes", 1, 0)]
+    assert gone(sandbox) == set()
+
+
 @pytest.mark.parametrize(("limit", "reason"), [("max_deletes = 0", "max_deletes"), ("max_delete_share = 0", None)])
 async def test_none_are_deleted_where_none_are_allowed(
     db: Database, place: Place, sandbox: Sandbox, give: Give, clock: Clock, limit: str, reason: str | None
@@ -174,7 +190,7 @@ async def test_a_store_that_shrank_is_asked_about_before_anybody_is_created_or_d
         assert held(summary) == [("create", "store_shrank", 1, 0), ("delete", "store_shrank", 1, 0)]
         clock.move(hours=23)
     assert (len(sandbox.people()), gone(sandbox)) == (20, set())
-    assert "far fewer users than at the last pass" in "\n".join(syncing.describe(summary))
+    assert "far fewer users than at an earlier pass" in "\n".join(syncing.describe(summary))
     (create, delete) = approving.listed(db)
     approving.approve(db, settings, delete["hash"], None, clock.now)
     summary = await syncing.sync(db, settings, clock)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -16,11 +15,13 @@ from aiohttp import web
 from connector import app
 from connector.commands import sync as syncing
 from connector.outbound.client import TrackClient
+from connector.outbound.throttle import Throttle
 from connector.settings import Settings
 from connector.store import attempts, mirror, pending, schema
 from connector.store.database import Database
 from connector.store.schema import users
 from tests.places import Give, Place, Sandbox
+from tests.store import given
 
 PEOPLE = {"people": 'segments = ["All"]', "segments": '"All" = { everyone = true }'}
 
@@ -71,7 +72,7 @@ def refuse_u3(request: web.Request, body: dict[str, Any]) -> web.Response:
 
 
 @pytest.mark.parametrize("api", ["batch", "single"])
-async def test_a_refused_user_stays_pending_and_the_others_are_delivered(
+async def test_a_refused_user_is_parked_and_the_others_are_delivered(
     db: Database, place: Place, give: Give, api: str
 ) -> None:
     async with track_api(refuse_u3) as url:
@@ -79,33 +80,60 @@ async def test_a_refused_user_stays_pending_and_the_others_are_delivered(
         give(settings, *(user(number) for number in range(5)))
         summary = await syncing.sync(db, settings, app.now)
         assert summary.tally.created == 4
-        assert summary.tally.failed == {"refused": 1}
-        assert (summary.waiting, summary.exit_status) == (1, 1)
-        again = await syncing.sync(db, settings, app.now)
-        assert (again.tally.calls, again.waiting, again.exit_status) == (0, 1, 1)
+        assert summary.tally.parked == {"refused": 1}
+        assert (summary.waiting, summary.parked, summary.exit_status) == (0, 1, 1)
+        again = await syncing.sync(db, settings, lambda: app.now() + timedelta(days=8))
+        assert (again.tally.calls, again.waiting, again.parked, again.exit_status) == (0, 0, 1, 0)
     u3 = db.read(lambda c: c.execute(sa.select(users.c.id).where(users.c.external_id == "u3")).scalar_one())
     (attempt,) = db.read(attempts.of_user, u3)
     assert (attempt["what"], attempt["reason"]) == ("create", "refused")
     assert "property value cannot be longer than 1000 bytes" in attempt["message"]
 
 
+@pytest.mark.parametrize("api", ["batch", "single"])
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [(401, "unauthorized"), (301, "redirected"), (500, "server_error"), (413, "refused"), (429, "rate_limited")],
+    [(401, "unauthorized"), (403, "unauthorized"), (301, "redirected"), (308, "redirected")],
 )
-async def test_a_call_that_fails_as_a_whole_leaves_everyone_pending_under_its_reason(
-    db: Database, place: Place, give: Give, status: int, reason: str
+async def test_what_is_wrong_with_all_calls_closes_the_gate_and_is_no_attempt_of_anybody(
+    db: Database, place: Place, give: Give, status: int, reason: str, api: str
 ) -> None:
     def refuse(_request: web.Request, _body: dict[str, Any]) -> web.Response:
         return web.Response(status=status, text="<html>", headers={"Location": "https://example.com/"})
 
     async with track_api(refuse) as url:
+        settings = settings_for(place, url, api)
+        give(settings, user(1), user(2))
+        summary = await syncing.sync(db, settings, app.now)
+    assert summary.refused is not None
+    assert summary.refused.reason == reason
+    assert not summary.tally.failed + summary.tally.parked
+    assert (summary.waiting, summary.exit_status) == (2, 1)
+    assert given.rows(db, schema.pending, "attempts", "failing_since", "lease") == [(0, None, None)] * 2
+    assert given.rows(db, schema.attempts) == []
+    assert db.read(mirror.count) == 0
+
+
+async def test_a_call_that_is_refused_as_a_whole_parks_who_is_refused_alone(
+    db: Database, place: Place, give: Give
+) -> None:
+    async with track_api(lambda _request, _body: web.Response(status=413, text="<html>")) as url:
         settings = settings_for(place, url, "batch")
         give(settings, user(1), user(2))
         summary = await syncing.sync(db, settings, app.now)
-    assert summary.tally.failed == {reason: 2}
-    assert summary.exit_status == 1
-    assert db.read(mirror.count) == 0
+    assert (summary.tally.parked, summary.tally.calls) == ({"refused": 2}, 3)
+
+
+async def test_an_outage_closes_the_gate_after_the_quick_tries_and_both_halves(
+    db: Database, place: Place, give: Give
+) -> None:
+    async with track_api(lambda _request, _body: web.Response(status=503, text="<html>")) as url:
+        settings = settings_for(place, url, "batch")
+        give(settings, user(1), user(2))
+        summary = await syncing.sync(db, settings, app.now)
+    assert summary.refused is not None
+    assert (summary.refused.reason, summary.tally.calls) == ("server_errors", 6)
+    assert (summary.tally.failed, summary.waiting) == ({}, 2)
 
 
 async def test_a_server_error_is_tried_three_times_and_then_again_later(db: Database, place: Place, give: Give) -> None:
@@ -127,38 +155,20 @@ async def test_wrong_credentials_lose_nobody(db: Database, place: Place, give: G
     settings = settings_for(place, sandbox.url, "batch")
     give(settings, user(1), user(2))
     (place.folder / ".env").write_text("SIGNING_KEY=x\nAPI_KEY=wrong\n")
-    assert (await syncing.sync(db, place.settings(), app.now)).tally.failed == {"unauthorized": 2}
+    refused = (await syncing.sync(db, place.settings(), app.now)).refused
+    assert refused is not None
+    assert refused.reason == "unauthorized"
     summary = await syncing.sync(db, settings, lambda: app.now() + timedelta(minutes=1))
     assert summary.tally.created == 2
     assert set(sandbox.people()) == {"u1", "u2"}
 
 
-async def test_nobody_to_reach_is_a_network_failure(db: Database, place: Place, give: Give) -> None:
+async def test_nobody_to_reach_closes_the_gate(db: Database, place: Place, give: Give) -> None:
     settings = settings_for(place, "http://127.0.0.1:9", "batch")
     give(settings, user(1))
-    assert (await syncing.sync(db, settings, app.now)).tally.failed == {"network": 1}
-
-
-async def test_a_429_pauses_every_call_for_as_long_as_it_says(place: Place) -> None:
-    def answers(_request: web.Request, _body: dict[str, Any]) -> web.Response:
-        return web.Response(status=429, headers={"Retry-After": "40"})
-
-    async with track_api(answers) as url:
-        settings = settings_for(place, url, "batch")
-        async with TrackClient(settings.customerio) as client:
-            first = await client.batch([b"{}"], time.monotonic() + 10)
-            second = await client.batch([b"{}"], time.monotonic() + 10)
-            assert (first.status, first.retry_after) == (429, 40)
-            assert 30 < client.paused_for <= 40
-            assert (second.status, second.calls, client.calls) == (429, 0, 1)
-
-
-async def test_no_call_begins_on_a_lease_that_is_too_old(place: Place, sandbox: Sandbox) -> None:
-    settings = settings_for(place, sandbox.url, "batch")
-    async with TrackClient(settings.customerio) as client:
-        answer = await client.batch([b"{}"], time.monotonic() - 1)
-    assert (answer.problem, answer.calls) == ("lease_ran_out", 0)
-    assert sandbox.state.calls_received == 0
+    refused = (await syncing.sync(db, settings, app.now)).refused
+    assert refused is not None
+    assert refused.reason == "unreachable"
 
 
 async def test_what_was_sent_on_a_lost_lease_is_not_recorded(db: Database, place: Place, give: Give) -> None:
@@ -174,11 +184,13 @@ async def test_what_was_sent_on_a_lost_lease_is_not_recorded(db: Database, place
         give(settings, user(1))
         worker = syncing.Worker(db, app.now)
         await db.on_thread(lambda: syncing.full_pass.run(db, settings, app.now))
-        async with TrackClient(settings.customerio) as client:
-            tally = await worker.work_once(settings, client)
+        throttle = Throttle(db, settings.customerio.rate_per_second)
+        async with TrackClient(settings.customerio, throttle) as client:
+            tally = await worker.work_off(settings, client)
     assert (tally.created, client.calls) == (0, 1)
     assert db.read(mirror.count) == 0
-    assert db.write(pending.still_ours, "another worker")
+    [(user_id, lease)] = given.rows(db, schema.pending, "user_id", "lease")
+    assert (len(user_id), lease) == (26, "another worker")
 
 
 async def test_a_change_in_flight_is_sent_too(db: Database, place: Place, give: Give) -> None:
@@ -215,8 +227,7 @@ async def test_who_met_a_pause_is_not_counted_as_failed_and_goes_out_after_it(
         settings = settings_for(place, url, "single")
         give(settings, *(user(number) for number in range(100)))
         summary = await syncing.sync(db, settings, app.now)
-    assert summary.tally.created == 99
-    assert summary.tally.failed == {"rate_limited": 1}
+    assert summary.tally.created == 100
     assert summary.tally.untried > 0
-    assert db.read(lambda c: c.execute(sa.select(sa.func.count()).select_from(schema.attempts)).scalar_one()) == 1
-    assert (summary.waiting, summary.exit_status) == (1, 1)
+    assert (summary.tally.failed, summary.waiting, summary.exit_status) == ({}, 0, 0)
+    assert given.rows(db, schema.attempts) == []

@@ -207,7 +207,9 @@ async def test_a_delete_that_customerio_could_not_take_is_tried_again(
     clock.move(hours=24)
     url = place.track_url
     place.track_url = "http://127.0.0.1:9"
-    assert (await syncing.sync(db, place.write().settings(), clock)).tally.failed == {"network": 1}
+    refused = (await syncing.sync(db, place.write().settings(), clock)).refused
+    assert refused is not None
+    assert refused.reason == "unreachable"
     place.track_url = url
     clock.move(minutes=1)
     summary = await syncing.sync(db, settings, clock)

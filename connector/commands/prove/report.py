@@ -1,0 +1,115 @@
+"""What a proof came to: figures, cases, and whether enough moved for them to mean anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from connector.commands.prove.comparing import KINDS, Case
+from connector.commands.prove.options import Wanted
+
+_SHOWN = 20
+_IN_JSON = 1000
+_LONGEST_DETAIL = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How much moved. `answers` counts repeats, too; `delivered` are edits that arrived as an identify of their own,
+    `returned` people who were made anew after a delete, `dropped` identifies that came late and had no effect."""
+
+    seconds: float
+    kills: int
+    kills_while_receiving: int
+    kills_while_sending: int
+    restarts: int
+    webhooks: int
+    answers: int
+    users: int
+    edits: int
+    moves: int
+    delivered: int
+    deleted: int
+    returned: int
+    dropped: int
+    faults: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`kept` is the folder with settings, logs and stores, if it is still there."""
+
+    wanted: Wanted
+    figures: Figures
+    cases: Sequence[Case]
+    kept: str | None = None
+
+    @property
+    def too_little(self) -> list[str]:
+        """What moved too little, in words."""
+        wanted, moved = self.wanted, self.figures
+        some_kills = max(1, wanted.kills // 4)
+        floors = {
+            "kills": (moved.kills, wanted.kills),
+            "kills_while_receiving": (moved.kills_while_receiving, some_kills),
+            "kills_while_sending": (moved.kills_while_sending, some_kills),
+            "restarts": (moved.restarts, wanted.restarts),
+            "webhooks": (moved.webhooks, wanted.events),
+            "delivered": (moved.delivered, wanted.users + wanted.events // 40),
+            "moves": (moved.moves, 1),
+            "deleted": (moved.deleted, 1),
+            "faults": (sum(moved.faults.values()), max(1, wanted.kills // 2)),
+        }
+        return [f"{name}: {found:,}, at least {least:,}" for name, (found, least) in floors.items() if found < least]
+
+    @property
+    def holds(self) -> bool:
+        return not self.cases and not self.too_little
+
+    def as_json(self) -> dict[str, Any]:
+        counted = Counter(case.kind for case in self.cases)
+        return {
+            "holds": self.holds,
+            "seed": self.wanted.seed,
+            "store": "sqlite" if self.wanted.is_sqlite else "postgresql",
+            "processes": self.wanted.roles,
+            **asdict(self.figures),
+            **{kind: counted[kind] for kind in KINDS},
+            "moved_too_little": self.too_little,
+            "cases": [case._asdict() for case in self.cases[:_IN_JSON]],
+            "kept": self.kept,
+        }
+
+
+def describe(outcome: Outcome) -> Iterator[str]:
+    """For a person, a line each."""
+    moved, wanted = outcome.figures, outcome.wanted
+    faults = ", ".join(f"{count:,} {word}" for word, count in sorted(moved.faults.items()))
+    counted = Counter(case.kind for case in outcome.cases)
+    yield (
+        f"{'SQLite' if wanted.is_sqlite else 'PostgreSQL'}, {' + '.join(wanted.roles)}, seed {wanted.seed}, "
+        f"{moved.seconds:.0f} s"
+    )
+    yield (
+        f"{moved.kills:>10,}  kill -9: {moved.kills_while_receiving:,} with webhooks under way, "
+        f"{moved.kills_while_sending:,} with users in flight; {moved.restarts:,} restarts of the database"
+    )
+    yield f"{moved.webhooks:>10,}  webhooks acknowledged, {moved.answers:,} answers 200 with the repeats"
+    yield f"{moved.edits:>10,}  edits of {moved.users:,} users acknowledged, {moved.moves:,} of them moves in or out"
+    yield (
+        f"{moved.delivered:>10,}  edits delivered, {moved.deleted:,} people deleted, {moved.returned:,} made anew; "
+        f"{moved.dropped:,} calls came late and were dropped there as older"
+    )
+    yield f"{sum(moved.faults.values()):>10,}  faults met: {faults or 'none'}"
+    yield f"{'':10}  {', '.join(f'{counted[kind]:,} {kind}' for kind in KINDS)}"
+    for case in outcome.cases[:_SHOWN]:
+        yield f"  {case.kind}: {case.what}  {case.who}  {case.detail[:_LONGEST_DETAIL]}".rstrip()
+    if len(outcome.cases) > _SHOWN:
+        yield f"  … and {len(outcome.cases) - _SHOWN:,} more: --json has them"
+    for each in outcome.too_little:
+        yield f"  moved_too_little: {each}"
+    if outcome.kept is not None:
+        yield f"logs and stores are kept in {outcome.kept}"
+    yield "holds" if outcome.holds else "DOES NOT HOLD"

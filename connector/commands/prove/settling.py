@@ -1,0 +1,90 @@
+"""Waiting until nothing is left to do: all is read, nobody is due or in hand, who left is gone, who came back is there.
+
+Whom a killed worker had in hand waits for the lease to run out, and who came back right after a delete for the minute
+that a create waits then; so this takes about a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from connector.commands.prove import killing, processes
+from connector.commands.prove.comparing import Case
+from connector.commands.prove.processes import Child
+from connector.commands.prove.stories import Story
+from connector.store import inbox
+from connector.store.database import Database
+from connector.store.schema import mirror, pending
+from connector.store.schema import users as users_table
+
+_LOOK_AGAIN = 0.5
+_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left to do: messages to read, users who are pending, people who left and are there still, and people who
+    are not yet as they were said to be."""
+
+    unread: int
+    pending: int
+    leaving: int
+    behind: int
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.unread or self.pending or self.leaving or self.behind)
+
+
+async def settle(
+    db: Database,
+    stories: Mapping[str, Story],
+    children: Sequence[Child],
+    patience_seconds: float,
+    told: Callable[[Left], None],
+) -> list[Case]:
+    """The processes that ended by themselves meanwhile; those who are left when patience is over show in `waiting`."""
+    crashes: list[Case] = []
+    until = time.monotonic() + patience_seconds
+    wanted = {name: story.said for name, story in stories.items() if story.is_inside}
+    while True:
+        for child in processes.ended(children):
+            crashes.append(killing.crash(child))
+            child.start()
+        left = await db.run_read(_left, wanted)
+        told(left)
+        if left.is_nothing or time.monotonic() > until:
+            return crashes
+        await asyncio.sleep(_LOOK_AGAIN)
+
+
+def waiting(connection: Connection) -> list[str]:
+    """Some of those who are pending, by name."""
+    rows = connection.execute(
+        sa.select(users_table.c.external_id, pending.c.reason, pending.c.due_at)
+        .join(pending, pending.c.user_id == users_table.c.id)
+        .where(pending.c.parked_at.is_(None))
+        .order_by(users_table.c.external_id)
+        .limit(_NAMED)
+    )
+    return [f"{name} ({reason or 'due'}, {due_at.isoformat()})" for name, reason, due_at in rows]
+
+
+def _left(connection: Connection, wanted: Mapping[str, int]) -> Left:
+    number = sa.select(sa.func.count())
+    due = connection.execute(number.select_from(pending).where(pending.c.parked_at.is_(None))).scalar_one()
+    live = mirror.c.deleted_at.is_(None)
+    leaving = connection.execute(number.select_from(mirror).where(live, mirror.c.left_at.is_not(None))).scalar_one()
+    unread = inbox.counts(connection).get("new", 0)
+    behind = 0
+    if not (due or leaving or unread):
+        rows = connection.execute(sa.select(mirror.c.customer_id, mirror.c.attributes).where(live))
+        people = {customer_id: attributes.get("seq") for customer_id, attributes in rows}
+        behind = sum(people.get(name) != wanted.get(name) for name in people.keys() | wanted.keys())
+    return Left(unread, due, leaving, behind)

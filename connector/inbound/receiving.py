@@ -1,0 +1,56 @@
+"""All of the direction in, as one thing that can be left out: what the public listener answers, and what reads it.
+
+webhooks, intake -> appenders -> inbox -> reader            refused -> noted for `check` and `status`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
+from typing import Any
+
+from aiohttp import web
+
+from connector.inbound import intake, webhooks
+from connector.inbound.appender import Appender
+from connector.inbound.reader import Reader
+from connector.inbound.refused import Refused
+from connector.metrics import Metrics
+from connector.settings import Settings
+from connector.store import inbox
+from connector.store.database import Database
+
+
+class Receiving:
+    """One for each process that listens."""
+
+    def __init__(
+        self, db: Database, settings: Callable[[], Settings], clock: Callable[[], datetime], metrics: Metrics
+    ) -> None:
+        self.reader = Reader(db, settings, clock, metrics)
+        self.refused: Mapping[str, Refused] = {
+            "webhooks": Refused(db, clock, "webhook"),
+            "intake": Refused(db, clock, "message"),
+        }
+        self._webhooks = Appender(db, inbox.CUSTOMERIO, self.reader.wake, metrics.webhooks)
+        self._messages = Appender(db, inbox.INTAKE, self.reader.wake, metrics.intake)
+        self._customerio = webhooks.Receiver(settings, self._webhooks, self.refused["webhooks"], metrics, clock)
+        self._products = intake.Receiver(settings, self._messages, self.refused["intake"], metrics, clock)
+
+    def routes(self) -> list[web.RouteDef]:
+        """What the public listener answers."""
+        return [web.post(webhooks.PATH, self._customerio.handle), *self._products.routes()]
+
+    def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """What runs until it is cancelled, by name."""
+        return {
+            "reader": self.reader.run,
+            **{f"refused_{what}": each.keep for what, each in self.refused.items()},
+        }
+
+    async def drain(self) -> None:
+        """Stores what was taken; the listeners are closed by now."""
+        for appender in (self._webhooks, self._messages):
+            await appender.drain()
+        for each in self.refused.values():
+            await each.flush()

@@ -1,0 +1,173 @@
+"""Sending what is prepared: one batch, or the parts of one user after the other; one result for each user.
+
+A batch that Customer.io refuses as a whole (400, 413), or that fails while other calls succeed, holds somebody who
+makes it fail. It is sent again in halves, and the half that fails in halves, until they are alone: of n users, that is
+at most ⌈log2 n⌉ + 1 calls that fail (the quick tries of one call are one), and everybody else is delivered. When both
+halves fail, no call has succeeded lately, and one for a single user fails too, it isn't anybody's fault: then nobody's
+attempt is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from connector.core import encode
+from connector.core.outcome import Answer, Delivered, Later, Outcome, Refused, Stopped, is_failing, of_call, of_items
+from connector.outbound.client import TrackClient
+from connector.outbound.preparation import Prepared
+
+SERVER_ERRORS: Literal["server_errors"] = "server_errors"
+
+_WHOLE_SECONDS = 8.0
+_HALF_SECONDS = 4.0
+_LEAST_SECONDS = 2.0  # for anything less than a half
+_RECENT_SECONDS = 30.0
+_AT_FAULT = 4
+
+
+# Is told each answer, and one of the users whom it is about: the same for a call and what is made of it.
+Saw: TypeAlias = Callable[[Answer, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Cargo:
+    """A user's parts, encoded for a batch."""
+
+    prepared: Prepared
+    work: encode.Work
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one user's parts; `calls` is how many calls the last of them took, 0 when it never went out.
+    `accepted` are those that Customer.io took, also when the outcome of the whole is another one. `alone` is true when
+    nobody else was in the call that failed."""
+
+    prepared: Prepared
+    outcome: Outcome
+    calls: int
+    accepted: tuple[encode.Part, ...] = ()
+    alone: bool = False
+
+    @property
+    def user_id(self) -> str:
+        return self.prepared.user_id
+
+
+async def send_batch(
+    client: TrackClient, cargo: Sequence[Cargo], not_after: Callable[[], float], saw: Saw
+) -> list[Result]:
+    """One call; more when it fails as a whole."""
+    began = time.monotonic()
+    answer = await client.batch(_operations(cargo), not_after, seconds=_WHOLE_SECONDS)
+    saw(answer, cargo[0].prepared.user_id)
+    if not _is_in_doubt(answer):
+        return _results(cargo, answer)
+    if len(cargo) == 1:
+        return _by_themselves(cargo, answer)
+    return await _Search(client, not_after, saw, cargo, began).split(cargo, _HALF_SECONDS)
+
+
+async def send_singly(
+    client: TrackClient, prepared: Prepared, not_after: Callable[[], float], saw: Saw
+) -> Result:
+    """The parts of one user go one after the other; the first that isn't accepted ends it."""
+    outcome: Outcome = Delivered()
+    answer = Answer(None)
+    accepted: list[encode.Part] = []
+    for part in prepared.parts:
+        answer = await _send_part(client, part, not_after)
+        saw(answer, prepared.user_id)
+        outcome = of_call(answer)
+        if not isinstance(outcome, Delivered):
+            break
+        accepted.append(part)
+    return Result(prepared, outcome, answer.calls, tuple(accepted))
+
+
+async def _send_part(client: TrackClient, part: encode.Part, not_after: Callable[[], float]) -> Answer:
+    if isinstance(part, encode.Delete):
+        return await client.delete(encode.path_id(part), not_after)
+    return await client.identify(encode.path_id(part), encode.body(part), not_after)
+
+
+class _Search:
+    """For who makes a call fail."""
+
+    def __init__(
+        self, client: TrackClient, not_after: Callable[[], float], saw: Saw, cargo: Sequence[Cargo], began: float
+    ) -> None:
+        self._client = client
+        self._not_after = not_after
+        self._saw = saw
+        self._about = cargo[0].prepared.user_id
+        self._worked_since = began - _RECENT_SECONDS
+        # Several may be at fault. When it takes more than this, rather the API fails now and then.
+        self._failures_left = _AT_FAULT * (len(cargo).bit_length() + 1)
+
+    async def split(self, cargo: Sequence[Cargo], seconds: float = _LEAST_SECONDS) -> list[Result]:
+        """The results of a call that failed as a whole; `seconds` is the time for each of its halves."""
+        middle = (len(cargo) + 1) // 2
+        halves = cargo[:middle], cargo[middle:]
+        # One try each: the whole had the quick ones.
+        calls = (self._client.batch(_operations(half), self._not_after, tries=1, seconds=seconds) for half in halves)
+        answers = await asyncio.gather(*calls)
+        for answer in answers:
+            self._saw(answer, self._about)
+        if all(map(is_failing, answers)) and not self._works() and is_failing(await self._witness(cargo)):
+            stopped = Stopped(SERVER_ERRORS, "both halves of a call failed too, and no other call succeeded")
+            return [Result(each.prepared, stopped, 1) for each in cargo]
+        found = await asyncio.gather(*map(self._narrow, halves, answers))
+        return [result for results in found for result in results]
+
+    async def _witness(self, cargo: Sequence[Cargo]) -> Answer:
+        """Whether a call for one of them succeeds: then there is somebody at fault in each half."""
+        one = random.choice(cargo)  # noqa: S311 - anybody will do
+        answer = await self._client.batch(_operations([one]), self._not_after, tries=1, seconds=_LEAST_SECONDS)
+        self._saw(answer, self._about)
+        return answer
+
+    async def _narrow(self, cargo: Sequence[Cargo], answer: Answer) -> list[Result]:
+        if not _is_in_doubt(answer):
+            return _results(cargo, answer)
+        self._failures_left -= 1
+        if len(cargo) == 1:
+            return _by_themselves(cargo, answer)
+        if self._failures_left < 0 and is_failing(answer):
+            return _results(cargo, answer)
+        return await self.split(cargo)
+
+    def _works(self) -> bool:
+        return self._client.last_success is not None and self._client.last_success > self._worked_since
+
+
+def _is_in_doubt(answer: Answer) -> bool:
+    """Whether somebody in the call may have made it fail as a whole."""
+    outcome = of_call(answer)
+    is_whole = answer.status is None or not 200 <= answer.status < 300
+    return is_whole and isinstance(outcome, Refused | Later)
+
+
+def _by_themselves(cargo: Sequence[Cargo], answer: Answer) -> list[Result]:
+    return [replace(each, alone=isinstance(each.outcome, Later)) for each in _results(cargo, answer)]
+
+
+def _operations(cargo: Sequence[Cargo]) -> list[bytes]:
+    return [part for each in cargo for part in each.work.parts]
+
+
+def _results(cargo: Sequence[Cargo], answer: Answer) -> list[Result]:
+    outcomes = iter(of_items(answer, sum(len(each.work.parts) for each in cargo)))
+    results = []
+    for each in cargo:
+        of_parts = [next(outcomes) for _ in each.work.parts]
+        parts = zip(each.prepared.parts, of_parts, strict=True)
+        accepted = tuple(part for part, one in parts if isinstance(one, Delivered))
+        failed = next((one for one in of_parts if not isinstance(one, Delivered)), None)
+        results.append(Result(each.prepared, failed or Delivered(), answer.calls, accepted))
+    return results

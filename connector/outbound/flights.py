@@ -1,0 +1,273 @@
+"""What a worker has in hand: claims whose leases it renews, calls under way, and the last call, which isn't full yet.
+
+    claim -> preparation -> packing -> delivery -> recording
+
+Claims follow each other while calls are under way; a call is recorded when it is answered, whatever claims its users
+came by. A call that isn't full waits for the next claim as long as more users are due, so that all of them take no
+more calls than the vendor's limit asks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from connector import log
+from connector.core import encode
+from connector.core.outage import Outage
+from connector.core.outcome import Answer, Later, Stopped
+from connector.outbound import delivery, recording
+from connector.outbound.client import TOTAL_SECONDS, TrackClient
+from connector.outbound.delivery import SERVER_ERRORS, Cargo, Result
+from connector.outbound.gate import Gate
+from connector.outbound.preparation import Prepared, prepare
+from connector.outbound.recording import Tally, Terms
+from connector.settings import Settings
+from connector.store import pending
+from connector.store.database import Database
+
+LEASE = timedelta(seconds=60)
+MOST_USERS = 2000
+
+_RENEWED_EACH = 20.0
+_MOST_CALLS = 4  # under way at once; in a batch, each has up to two thousand users in memory
+_SINGLE_USERS = 100  # whose calls are recorded together
+_SINGLE_SECONDS = 2  # in single mode a claim is what can be sent in this time, at up to twenty calls a second at once
+_SINGLE_A_SECOND = 20
+
+_log = log.get("worker")
+
+
+@dataclass
+class _Lease:
+    """A claim of ours. `renewed` is the moment, of the monotonic clock, from which on it holds for LEASE; `left` is how
+    many of its users are not recorded."""
+
+    token: str
+    renewed: float
+    left: int
+
+
+class Flights:
+    """All that is in hand under one revision of the settings. `heard` is told what each call, and each claim, came to."""
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Callable[[], datetime],
+        settings: Settings,
+        client: TrackClient,
+        gate: Gate,
+        heard: Callable[[Tally], None],
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._settings = settings
+        self._client = client
+        self._gate = gate
+        self._heard = heard
+        self._is_batch = settings.customerio.api == "batch"
+        self._packer = encode.Packer()
+        self._cargo: dict[str, Cargo] = {}  # packed, and not sent yet; by user
+        self._leases: dict[str, _Lease] = {}
+        self._calls: set[asyncio.Task[None]] = set()
+        self._outage: Outage | None = None
+        self.claimed = 0
+
+    @asynccontextmanager
+    async def in_hand(self) -> AsyncIterator[None]:
+        """Leases are renewed meanwhile. At the end all calls are awaited, or ended when this is cancelled, and what was
+        not sent is given back."""
+        renewing = asyncio.create_task(self._renew())
+        try:
+            yield
+            await self.land_all()
+        finally:
+            for call in self._calls:
+                call.cancel()
+            await asyncio.gather(*self._calls, return_exceptions=True)
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+            for lease in list(self._leases):
+                await asyncio.shield(self._db.run(pending.give_back, lease, self._clock()))
+
+    @property
+    def claim_size(self) -> int:
+        """How many users to claim at once."""
+        if self._is_batch:
+            return MOST_USERS
+        workspace = self._settings.customerio
+        a_second = min(workspace.rate_per_second, workspace.in_flight * _SINGLE_A_SECOND)
+        return max(1, min(MOST_USERS, int(a_second * _SINGLE_SECONDS)))
+
+    @property
+    def calls(self) -> int:
+        """How many are under way."""
+        return len(self._calls)
+
+    async def take(self, limit: int, *, untried_first: bool = False) -> list[Prepared]:
+        """Claims so many, records whom there is nothing to send for, and returns the others. Nobody when nobody is
+        due; `claimed` says how many were."""
+        token = secrets.token_hex(8)
+        renewed, now = time.monotonic(), self._clock()
+        claims = await self._db.run(pending.claim, token, now, now + LEASE, limit, untried_first=untried_first)
+        self.claimed = len(claims)
+        if not claims:
+            return []
+        self._leases[token] = _Lease(token, renewed, len(claims))
+        prepared = await self._db.on_thread(lambda: prepare(self._db, self._settings, claims, now))
+        gone = {claim.user_id for claim in claims} - {each.user_id for each in prepared}
+        if gone:
+            # Whom SQL has deleted there is nothing to do for; left in the claim, they would come due for ever.
+            await self._db.run(pending.finish, token, sorted(gone), now)
+            self._landed(token, len(gone))
+        if skipped := [each for each in prepared if not each.parts]:
+            await self._record(skipped, [])
+        return [each for each in prepared if each.parts]
+
+    def send(self, prepared: Sequence[Prepared]) -> None:
+        """Begins all calls that are full with these users."""
+        if not self._is_batch:
+            for start in range(0, len(prepared), _SINGLE_USERS):
+                self._begin(self._send_singly(prepared[start : start + _SINGLE_USERS]))
+            return
+        for each in prepared:
+            cargo = _cargo(each)
+            if each.claim.alone:
+                self._begin(self._send_batch([cargo]))
+                continue
+            self._send_packed(self._packer.add(cargo.work))
+            self._cargo[each.user_id] = cargo
+
+    def send_rest(self) -> None:
+        """Begins the last call, full or not."""
+        self._send_packed(self._packer.rest())
+
+    async def room(self) -> None:
+        """Until another claim may be made ready."""
+        while len(self._calls) >= _MOST_CALLS:
+            await self._land(None)
+
+    async def land_some(self, seconds: float) -> None:
+        """Until a call is recorded, but no longer than that."""
+        await self._land(seconds)
+
+    async def land_all(self) -> None:
+        """Until all calls are recorded."""
+        while self._calls:
+            await self._land(None)
+
+    async def probe(self, prepared: Prepared) -> Answer:
+        """The answer to real calls for one user, which are to show whether calls are taken; what came of them is
+        recorded, but for a failure: it is nobody's attempt."""
+        answers: list[Answer] = []
+
+        def saw(answer: Answer, _about: str) -> None:
+            answers.append(answer)
+
+        not_after = self._not_after([prepared])
+        if self._is_batch:
+            [result] = await delivery.send_batch(self._client, [_cargo(prepared)], not_after, saw)
+        else:
+            result = await delivery.send_singly(self._client, prepared, not_after, saw)
+        await self._record([], [_excused(result)])
+        return answers[-1]
+
+    async def give_back(self, prepared: Sequence[Prepared]) -> None:
+        """Not sent after all: they are due."""
+        for token in {each.claim.lease for each in prepared}:
+            user_ids = [each.user_id for each in prepared if each.claim.lease == token]
+            await self._db.run(pending.give_back, token, self._clock(), user_ids)
+            self._landed(token, len(user_ids))
+
+    def _send_packed(self, works: Sequence[encode.Work]) -> None:
+        if works:
+            self._begin(self._send_batch([self._cargo.pop(work.user_id) for work in works]))
+
+    def _begin(self, call: Coroutine[Any, Any, None]) -> None:
+        self._calls.add(asyncio.create_task(call))
+
+    async def _land(self, seconds: float | None) -> None:
+        if not self._calls:
+            return
+        done, _ = await asyncio.wait(self._calls, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for call in done:
+            self._calls.discard(call)
+            call.result()  # what went wrong in it goes wrong here
+
+    async def _send_batch(self, cargo: Sequence[Cargo]) -> None:
+        not_after = self._not_after([each.prepared for each in cargo])
+        await self._came_to(await delivery.send_batch(self._client, cargo, not_after, self._saw))
+
+    async def _send_singly(self, prepared: Sequence[Prepared]) -> None:
+        not_after = self._not_after(prepared)
+        sent = (delivery.send_singly(self._client, each, not_after, self._saw) for each in prepared)
+        await self._came_to(await asyncio.gather(*sent))
+
+    async def _came_to(self, results: Sequence[Result]) -> None:
+        """Closes the gate where answers say so; who failed while it closed didn't fail by themselves."""
+        if any(isinstance(each.outcome, Stopped) and each.outcome.reason == SERVER_ERRORS for each in results):
+            self._outage = Outage(SERVER_ERRORS, "whole calls failed, and so did both halves of one")
+        if self._outage is not None:
+            outage, self._outage = self._outage, None
+            await self._gate.close(*outage)
+        if self._gate.closed is not None:
+            results = [_excused(each) for each in results]
+        await self._record([], results)
+
+    def _saw(self, answer: Answer, about: str) -> None:
+        self._outage = self._gate.saw(answer, about) or self._outage
+
+    async def _record(self, skipped: Sequence[Prepared], results: Sequence[Result]) -> None:
+        settings = self._settings
+        terms = Terms(settings.mapping_hash(), settings.retry.give_up_after, self._clock())
+        try:
+            tally = await self._db.run(recording.record, skipped, results, terms)
+        except sa.exc.IntegrityError:
+            # Another worker recorded the same customer id for another user meanwhile; now it can be seen.
+            tally = await self._db.run(recording.record, skipped, results, terms)
+        for each in [*skipped, *(result.prepared for result in results)]:
+            self._landed(each.claim.lease, 1)
+        self._heard(tally)
+
+    def _landed(self, token: str, users: int) -> None:
+        lease = self._leases[token]
+        lease.left -= users
+        if lease.left == 0:
+            del self._leases[token]
+
+    def _not_after(self, prepared: Sequence[Prepared]) -> Callable[[], float]:
+        """The last moment to begin a try for all of them: whoever comes by an old lease must not be overtaken."""
+        leases = {each.claim.lease: self._leases[each.claim.lease] for each in prepared}.values()
+        held = LEASE.total_seconds() - 2 * TOTAL_SECONDS
+        return lambda: min(lease.renewed for lease in leases) + held
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEWED_EACH)
+            for lease in list(self._leases.values()):
+                renewed, now = time.monotonic(), self._clock()
+                with contextlib.suppress(sa.exc.OperationalError):  # the store is away; without it nothing new begins
+                    if await self._db.run(pending.renew, lease.token, now + LEASE):
+                        lease.renewed = renewed
+
+
+def _cargo(prepared: Prepared) -> Cargo:
+    return Cargo(prepared, encode.Work(prepared.user_id, tuple(map(encode.operation, prepared.parts))))
+
+
+def _excused(result: Result) -> Result:
+    """A failure as no attempt of the user's: everybody fails now."""
+    found = result.outcome
+    if not isinstance(found, Later):
+        return result
+    return replace(result, outcome=Stopped(found.reason, found.message, found.status))

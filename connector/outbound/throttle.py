@@ -1,0 +1,203 @@
+"""Our turn to call Customer.io: `rate_per_second` holds over all processes of a store.
+
+    slot() -> a place in the queue -> a slot that this process holds, when its moment has come
+                                      the next run of them is reserved in the store while the present one is used
+
+A slot that isn't used within a moment is dropped, never used later: so no window of three seconds holds more than
+three times the rate. How many are reserved follows what was used: who calls now and then takes one at a time, who calls
+all the time as many as make a tenth of a second. Without the store there is no slot, and nothing is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from bisect import insort
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from connector import log
+from connector.store import throttle
+from connector.store.database import Database
+from connector.store.throttle import RUN_SECONDS, Run
+
+LATE = 0.02
+
+_MOST_AHEAD = 1.0
+_TIMER = 0.001  # no loop wakes more exactly than that
+_TRY_AGAIN = 0.5
+
+_log = log.get("throttle")
+
+
+def _host_time() -> datetime:
+    return datetime.now(UTC)
+
+
+class Held:
+    """The slots that this process holds, by time; moments are of the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+        self._reserved = 0
+        self._used = 0
+        self._dropped = 0
+        self.ahead = 0.0
+
+    def add(self, run: Run, now: float) -> None:
+        """After those that it holds already. Took it long, the next ones had better not begin at once: each would be
+        over when it came."""
+        took = now - run.reserved_at
+        self.ahead = min(2 * took, _MOST_AHEAD) if took > LATE / 2 else 0.0
+        self._reserved, self._used, self._dropped = run.slots.count, 0, 0
+        self._times.extend(run.moments())
+
+    def take(self, now: float) -> float | None:
+        """A slot whose moment has come and not gone by."""
+        while self._times and self._times[0] < now - LATE:
+            self._times.popleft()
+            self._dropped += 1
+        if not self._times or self._times[0] > now:
+            return None
+        self._used += 1
+        return self._times.popleft()
+
+    def throw_away(self) -> None:
+        self._times.clear()
+
+    @property
+    def next(self) -> float | None:
+        """When the next is due."""
+        return self._times[0] if self._times else None
+
+    def is_short(self, waiting: int, now: float) -> bool:
+        """True when it's time to reserve more for so many who wait now, and those who come while these are used."""
+        if self._times and self._times[-1] >= now + RUN_SECONDS:
+            return False
+        return len(self._times) < waiting or 2 * self._used >= self._reserved
+
+    def wish(self) -> int:
+        """How many more to reserve: twice as many as last time when none was in vain, else as many as were used."""
+        return max(1, self._used if self._dropped else 2 * self._reserved)
+
+
+class Throttle:
+    """One process's part of the bucket. `rate` is what the settings allow, `clock` the time of this host."""
+
+    def __init__(self, db: Database, rate: float, clock: Callable[[], datetime] = _host_time) -> None:
+        self._db = db
+        self._rate = rate
+        self._clock = clock
+        self._held = Held()
+        self._places = itertools.count()
+        self._queue: list[tuple[int, asyncio.Future[float | None]]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._reserving: asyncio.Task[None] | None = None
+        self._pauses = 0
+        self._paused_until = 0.0
+        self._is_cut_off = False
+
+    @property
+    def paused_for(self) -> float:
+        """Seconds until Customer.io wants to hear from us again; 0 when it does now."""
+        return max(self._paused_until - time.monotonic(), 0.0)
+
+    async def slot(self) -> bool:
+        """Waits for our turn, first come, first served. False when Customer.io wants a rest: don't call, and don't
+        wait here, it may take minutes."""
+        place = next(self._places)
+        while self.paused_for == 0:
+            turn: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
+            waiting = (place, turn)
+            insort(self._queue, waiting)
+            self._hand_out()
+            try:
+                slot = await turn
+            finally:
+                if waiting in self._queue:
+                    self._queue.remove(waiting)
+            # The loop may have been busy since it was handed out; then its moment is over, and the place is kept.
+            if slot is not None and time.monotonic() <= slot + LATE:
+                return True
+        return False
+
+    async def rate_limited(self, retry_after: float | None) -> None:
+        """Customer.io answered 429, and asked for so many seconds of rest or did not say. Nobody of this store calls
+        meanwhile."""
+        self._pause(throttle.pause(retry_after or 0.0).total_seconds())  # at once: the store may take a while
+        try:
+            said = await self._db.run(throttle.rate_limited, self._rate, retry_after, self._clock)
+        except sa.exc.SQLAlchemyError as error:
+            self._cut_off(error)
+            return
+        self._pause(said.paused)
+        if said.is_news:
+            _log.warning("rate_limited", seconds=round(said.paused, 1), rate_then=round(said.rate, 2))
+
+    def _pause(self, seconds: float) -> None:
+        """Throws away what is held or about to be reserved, and lets nobody wait."""
+        self._pauses += 1
+        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+        self._held.throw_away()
+        self._release(lambda turn: turn.set_result(None))
+
+    def _release(self, settle: Callable[[asyncio.Future[float | None]], None]) -> None:
+        for _, turn in self._queue:
+            if not turn.done():
+                settle(turn)
+        self._queue.clear()
+
+    def _hand_out(self) -> None:
+        """Slots to those who wait, as far as it's time; then sees to it that there will be more."""
+        now = time.monotonic()
+        self._queue = [waiting for waiting in self._queue if not waiting[1].done()]
+        while self._queue and (slot := self._held.take(now)) is not None:
+            self._queue.pop(0)[1].set_result(slot)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._queue:
+            return
+        loop = asyncio.get_running_loop()
+        if self._held.is_short(len(self._queue), now) and self._reserving is None:
+            self._reserving = loop.create_task(self._reserve())
+        if (due := self._held.next) is not None:
+            self._timer = loop.call_later(max(due - now, _TIMER), self._hand_out)
+
+    async def _reserve(self) -> None:
+        """Until there are enough for those who wait."""
+        try:
+            while self._queue and self._held.is_short(len(self._queue), time.monotonic()):
+                await self._reserve_once()
+                self._hand_out()
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
+            failed = error
+            self._release(lambda turn: turn.set_exception(failed))
+        finally:
+            self._reserving = None
+
+    async def _reserve_once(self) -> None:
+        pauses = self._pauses
+        wanted = max(len(self._queue), self._held.wish())
+        try:
+            run = await self._db.run(throttle.reserve, self._rate, wanted, self._held.ahead, self._clock)
+        except sa.exc.SQLAlchemyError as error:
+            self._cut_off(error)
+            await asyncio.sleep(_TRY_AGAIN)
+            return
+        if self._is_cut_off:
+            self._is_cut_off = False
+            _log.info("throttle_goes_on")
+        if run.slots.paused:
+            self._pause(run.slots.paused)
+        elif pauses == self._pauses:  # else they were reserved before a rest that has been asked for meanwhile
+            self._held.add(run, time.monotonic())
+
+    def _cut_off(self, error: Exception) -> None:
+        if not self._is_cut_off:
+            self._is_cut_off = True
+            _log.warning("throttle_waits", reason="store_unreachable", error=type(error).__name__)

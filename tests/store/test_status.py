@@ -1,0 +1,60 @@
+"""What `/status` and `connector status` tell of a store: the backlog, decisions by reason, the last passes."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from connector.admin import status
+from connector.commands import status_text
+from connector.settings import Settings
+from connector.store import decided, runs
+from connector.store.database import Database
+from tests.store.given import NOW, SETTINGS
+
+HOUR = timedelta(hours=1)
+
+
+def told(db: Database, settings: Settings = SETTINGS, now: datetime = NOW) -> dict[str, Any]:
+    return db.read(status.collect, settings, now)
+
+
+def said(db: Database, settings: Settings = SETTINGS) -> list[str]:
+    return list(status_text.describe(told(db, settings), NOW))
+
+
+def test_decisions_of_the_last_day_are_told_by_verb_and_reason(db: Database) -> None:
+    db.write(decided.count, {("create", "entered"): 1204, ("skip", "customer_id_taken"): 2}, NOW - 20 * HOUR)
+    db.write(decided.count, {("skip", "no_email"): 31, ("skip", "customer_id_taken"): 1}, NOW)
+    db.write(decided.count, {("delete", "left"): 7}, NOW - 25 * HOUR)
+    assert told(db)["decisions"] == {"create": {"entered": 1204}, "skip": {"no_email": 31, "customer_id_taken": 3}}
+    lines = said(db)
+    assert "in 24 h   create: 1,204 entered" in lines
+    assert "in 24 h   skip: 31 no_email, 3 customer_id_taken" in lines
+    assert not any("delete" in line for line in lines)
+
+
+def test_a_store_in_which_nothing_was_decided_has_nothing_to_tell(db: Database) -> None:
+    assert told(db)["decisions"] == {}
+    assert not any(line.startswith(("in 24 h", "settings", "pass")) for line in said(db))
+
+
+def test_whom_the_last_pass_skipped_is_told_by_reason(db: Database) -> None:
+    counts = {"changed": 4, "skipped": {"erased": 1, "bad_customer_id": 1250}}
+    for lease, found in (("a", {}), ("b", counts), ("c", {"changed": 1, "skipped": {}})):
+        db.write(runs.begin, lease, NOW)
+        db.write(runs.finish, lease, "done", found, NOW)
+    assert [line for line in said(db) if line.startswith("pass")] == [
+        "pass      0 s ago: done, 1 changed",
+        "pass      0 s ago: done, 4 changed, skipped 1,250 bad_customer_id, 1 erased",
+        "pass      0 s ago: done",
+    ]
+
+
+def test_what_is_odd_about_the_settings_is_told(db: Database) -> None:
+    segments = {letter * 600: {"everyone": True} for letter in "ab"}
+    settings = Settings.model_validate({"segments": segments})
+    (remark,) = told(db, settings)["settings"]["remarks"]
+    assert remark["reason"] == "segments_too_long"
+    assert f"settings  segments_too_long: {remark['message']}" in said(db, settings)
+    assert told(db)["settings"]["remarks"] == []

@@ -1,0 +1,294 @@
+"""The bucket that all workers of a store call Customer.io from."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connector import app
+from connector.outbound.throttle import Held
+from connector.store import throttle
+from connector.store.database import Database
+from connector.store.throttle import Bucket, Run, Slots
+
+NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
+RATE = 100.0
+SPACING = 1 / (0.99 * RATE)
+
+
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def rate_at(bucket: Bucket, seconds: float, rate: float = RATE) -> float:
+    """The calls a second that are given out then."""
+    _, slots = throttle.take(bucket, rate, 1, 0, after(seconds))
+    return 1 / (0.99 * slots.spacing)
+
+
+# What a bucket gives
+
+
+def test_slots_are_evenly_spaced_over_all_that_reserve() -> None:
+    bucket, first = throttle.take(Bucket(), RATE, 4, 0, NOW)
+    bucket, second = throttle.take(bucket, RATE, 2, 0, after(0.01))
+    assert (first.count, first.first_in, first.spacing) == (4, 0, pytest.approx(SPACING))
+    assert (second.count, second.first_in) == (2, pytest.approx(4 * SPACING - 0.01, abs=1e-5))
+
+
+def test_what_nobody_reserved_is_gone() -> None:
+    bucket, _ = throttle.take(Bucket(), RATE, 4, 0, NOW)
+    _, slots = throttle.take(bucket, RATE, 1000, 0, after(3600))
+    assert (slots.count, slots.first_in) == (10, 0)
+
+
+@pytest.mark.parametrize(("rate", "most"), [(1e-300, 1), (0.5, 1), (5, 1), (10, 1), (100, 10), (1e300, 1000)])
+def test_a_run_is_a_tenth_of_a_second_at_most_and_one_slot_at_least(rate: float, most: int) -> None:
+    bucket, slots = throttle.take(Bucket(), rate, 1000, 0, NOW)
+    assert slots.count == most
+    throttle.limit(bucket, rate, None, NOW)
+
+
+def test_a_429_halves_the_rate_and_nobody_calls_until_it_is_over() -> None:
+    bucket, is_news = throttle.limit(Bucket(), RATE, 40, NOW)
+    assert is_news
+    assert throttle.take(bucket, RATE, 5, 0, after(30))[1] == Slots(0, 0.0, 0.0, 10.0)
+    assert rate_at(bucket, 40) == pytest.approx(50)
+
+
+def test_calls_that_were_under_way_when_a_rest_began_can_prolong_it_but_halve_nothing() -> None:
+    bucket, _ = throttle.limit(Bucket(), RATE, 10, NOW)
+    for said, until in ((None, 10), (3, 10), (20, 20.5), (None, 20.5)):
+        bucket, is_news = throttle.limit(bucket, RATE, said, after(0.5))
+        assert (is_news, bucket.paused_until) == (False, after(until))
+    assert rate_at(bucket, 20.5) == pytest.approx(50)
+
+
+def test_the_rate_rises_by_a_twentieth_each_second_after_a_rest() -> None:
+    bucket, _ = throttle.limit(Bucket(), RATE, 10, NOW)
+    assert [rate_at(bucket, seconds) for seconds in (10, 11, 15, 20, 3600)] == pytest.approx([50, 55, 75, 100, 100])
+
+
+def test_it_rises_alike_however_often_somebody_reserves() -> None:
+    bucket, _ = throttle.limit(Bucket(), RATE, 1, NOW)
+    for tenth in range(10, 61):
+        bucket, slots = throttle.take(bucket, RATE, 1, 0, after(tenth / 10))
+    assert 1 / (0.99 * slots.spacing) == pytest.approx(75)
+
+
+@pytest.mark.parametrize(("rate", "least"), [(1000, 10), (100, 1), (20, 1), (1, 1), (0.5, 0.5)])
+def test_it_never_falls_under_one_a_second_nor_under_a_hundredth(rate: float, least: float) -> None:
+    bucket, seconds = Bucket(), 0.0
+    for _ in range(20):
+        bucket, _ = throttle.limit(bucket, rate, 1, after(seconds))
+        seconds += 1
+    assert rate_at(bucket, seconds, rate) == pytest.approx(least)
+
+
+def test_a_rest_that_does_not_say_how_long_grows_until_it_is_quiet_again() -> None:
+    bucket, seconds, rests = Bucket(), 0.0, []
+    for _ in range(12):
+        bucket, _ = throttle.limit(bucket, RATE, None, after(seconds))
+        rests.append((bucket.paused_until - after(seconds)).total_seconds())
+        seconds += rests[-1] + 0.1
+    assert rests == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
+    bucket, _ = throttle.limit(bucket, RATE, None, after(seconds + 10))
+    assert bucket.paused_until == after(seconds + 11)
+
+
+@pytest.mark.parametrize(("said", "rest"), [(0, 1), (0.2, 1), (5, 5), (301, 300), (999_999_999, 300)])
+def test_a_rest_is_a_second_at_least_and_five_minutes_at_most(said: float, rest: float) -> None:
+    assert throttle.limit(Bucket(), RATE, said, NOW)[0].paused_until == after(rest)
+
+
+def test_a_clock_that_is_put_back_stops_nobody() -> None:
+    bucket, _ = throttle.take(Bucket(), RATE, 10, 0, after(3600))
+    assert throttle.take(bucket, RATE, 1, 0, NOW)[1].first_in == 0
+    bucket, _ = throttle.limit(bucket, RATE, 60, after(3600))
+    bucket, slots = throttle.take(bucket, RATE, 1, 0, NOW)
+    assert (slots.count, slots.first_in) == (1, 0)
+    assert rate_at(bucket, 10) == pytest.approx(100)
+
+
+def test_a_slow_rate_is_not_taken_for_a_clock_that_was_put_back() -> None:
+    bucket = Bucket()
+    for number in range(20):
+        bucket, slots = throttle.take(bucket, 0.01, 1, 0, NOW)
+        assert slots.first_in == pytest.approx(number * 100 / 0.99, abs=1e-3)
+
+
+# What a process makes of it
+
+
+@dataclass
+class Process:
+    """A process that calls whenever it may; `late` is how late it wakes at most, `delay` how long the store takes."""
+
+    random: random.Random
+    late: float
+    delay: float
+    held: Held = field(default_factory=Held)
+    wakes: float = 0.0
+    coming: list[tuple[float, Run]] = field(default_factory=list)
+    sent: list[float] = field(default_factory=list)
+
+    def wake(self, bucket: Bucket, rate: float, waiting: int) -> Bucket:
+        now = self.wakes
+        for arrives, run in self.coming:
+            if arrives <= now:
+                self.held.add(run, now)
+        self.coming = [each for each in self.coming if each[0] > now]
+        for _ in range(waiting):
+            if self.held.take(now) is None:
+                break
+            self.sent.append(now)
+        if self.held.is_short(waiting, now) and not self.coming:
+            wanted = max(waiting, self.held.wish())
+            bucket, slots = throttle.take(bucket, rate, wanted, self.held.ahead, after(now))
+            wrong = self.random.uniform(-0.002, 0.002)  # how far two clocks are read apart
+            self.coming.append((now + self.random.uniform(0, self.delay), Run(now + wrong, slots)))
+        due = [each for each in (self.held.next, *(arrives for arrives, _ in self.coming)) if each is not None]
+        self.wakes = max(now, min(due, default=now)) + self.random.uniform(0.0001, self.late)
+        return bucket
+
+
+@settings(derandomize=True, database=None, max_examples=60, deadline=None)
+@given(
+    rate=st.sampled_from([1, 2, 3, 7, 30, 100, 500]),
+    processes=st.integers(1, 4),
+    waiting=st.sampled_from([1, 3, 16]),
+    late=st.sampled_from([0.001, 0.015, 0.05, 0.3]),
+    delay=st.sampled_from([0.001, 0.02, 0.2]),
+    seed=st.integers(0, 2**32),
+)
+def test_no_three_seconds_hold_more_calls_than_three_times_the_rate(
+    rate: int, processes: int, waiting: int, late: float, delay: float, seed: int
+) -> None:
+    chance = random.Random(seed)
+    everybody = [Process(chance, late, delay, wakes=chance.uniform(0, 1)) for _ in range(processes)]
+    bucket = Bucket()
+    while (process := min(everybody, key=lambda each: each.wakes)).wakes < 8:
+        bucket = process.wake(bucket, float(rate), waiting)
+    sent = sorted(moment for each in everybody for moment in each.sent)
+    if late < 0.1:  # else it may never wake in time
+        assert sent
+    for first, beyond in zip(sent, sent[3 * rate :], strict=False):
+        assert beyond - first >= 3
+    if late == 0.001 and delay == 0.001 and waiting == 16:
+        assert len(sent) >= 0.9 * rate * 6.9
+
+
+def test_a_slot_whose_moment_is_over_is_not_used_late() -> None:
+    held = Held()
+    held.add(Run(10.0, Slots(3, 0.0, 0.1)), 10.0)
+    assert held.take(9.99) is None
+    assert held.take(10.03) is None
+    assert held.take(10.11) == pytest.approx(10.1)
+    assert held.next == pytest.approx(10.2)
+    held.throw_away()
+    assert (held.take(10.2), held.next) == (None, None)
+
+
+def test_a_process_that_hears_of_its_slots_late_reserves_them_further_ahead() -> None:
+    held = Held()
+    held.add(Run(1.0, Slots(1, 0.0, 0.01)), 1.005)
+    assert held.ahead == 0
+    held.add(Run(2.0, Slots(1, 0.0, 0.01)), 2.2)
+    assert held.ahead == pytest.approx(0.4)
+    held.add(Run(3.0, Slots(1, 0.0, 0.01)), 9.0)
+    assert held.ahead == 1
+    _, slots = throttle.take(Bucket(), RATE, 1, held.ahead, NOW)
+    assert slots.first_in == 1
+
+
+def test_who_uses_all_that_is_reserved_reserves_more_and_who_does_not_less() -> None:
+    held = Held()
+    assert held.wish() == 1
+    held.add(Run(0.0, Slots(4, 0.0, 0.01)), 0.0)
+    for number in range(4):
+        assert held.take(number / 100) is not None
+    assert held.wish() == 8
+    held.add(Run(1.0, Slots(8, 0.0, 0.01)), 1.0)
+    held.take(1.0)
+    held.take(5.0)
+    assert held.wish() == 1
+
+
+# In the store
+
+
+@dataclass
+class Clock:
+    """This host's, for SQLite; PostgreSQL has its own."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def test_a_process_gets_its_slots_as_moments_of_its_own_clock(db: Database) -> None:
+    before = time.monotonic()
+    run = db.write(throttle.reserve, RATE, 3, 0, app.now)
+    assert before <= run.reserved_at <= time.monotonic()
+    assert list(run.moments()) == pytest.approx([run.reserved_at + number * SPACING for number in range(3)])
+    assert (run.slots.count, run.slots.spacing) == (3, pytest.approx(SPACING))
+    again = db.write(throttle.reserve, RATE, 3, 0, app.now)
+    assert next(again.moments()) >= run.reserved_at + 3 * SPACING - 0.005
+
+
+@pytest.mark.parametrize("store_kind", ["sqlite"], indirect=True)
+def test_slots_follow_each_other_on_the_clock_of_the_host_on_sqlite(db: Database) -> None:
+    clock = Clock()
+    assert db.write(throttle.reserve, RATE, 10, 0, clock).slots.first_in == 0
+    assert db.write(throttle.reserve, RATE, 10, 0, clock).slots.first_in == pytest.approx(10 * SPACING, abs=1e-5)
+    clock.now += timedelta(seconds=1)
+    assert db.write(throttle.reserve, RATE, 10, 0, clock).slots.first_in == 0
+    assert db.write(throttle.rate_limited, RATE, 30, clock) == (30, 50, True)
+    assert db.write(throttle.rate_limited, RATE, None, clock) == (30, 50, False)
+    clock.now += timedelta(seconds=20)
+    assert db.write(throttle.reserve, RATE, 10, 0, clock).slots.paused == 10
+    clock.now += timedelta(seconds=12)
+    assert db.write(throttle.reserve, RATE, 10, 0, clock).slots.spacing == pytest.approx(1 / (0.99 * 60))
+
+
+def test_a_rest_is_everybodys(db: Database) -> None:
+    said = db.write(throttle.rate_limited, RATE, 30, app.now)
+    assert said == (30, 50, True)
+    run = db.write(throttle.reserve, RATE, 10, 0, app.now)
+    assert (run.slots.count, run.slots.paused) == (0, pytest.approx(30, abs=2))
+    assert db.write(throttle.rate_limited, RATE, None, app.now).is_news is False
+
+
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
+def test_hosts_whose_clocks_differ_share_one_on_postgresql(db: Database) -> None:
+    fast, slow = Clock(app.now() + timedelta(hours=3)), Clock(app.now() - timedelta(hours=3))
+    first, second = (db.write(throttle.reserve, RATE, 10, 0, clock) for clock in (fast, slow))
+    assert math.isclose(next(second.moments()) - next(first.moments()), 10 * SPACING, abs_tol=0.01)
+
+
+def test_no_slot_is_given_out_twice(db: Database) -> None:
+    """On a store from which nothing was sent, by many at once: the row is made once, too."""
+    rate, runs, together = 1000.0, [], threading.Barrier(8)
+
+    def reserve() -> None:
+        together.wait()
+        runs.extend(db.write(throttle.reserve, rate, 10, 0, app.now) for _ in range(10))
+
+    threads = [threading.Thread(target=reserve) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    firsts = sorted(next(run.moments()) for run in runs)
+    assert len(firsts) == 80
+    # Reading two clocks takes a moment in which a thread may be put aside; so in all, and not one by one.
+    assert firsts[-1] - firsts[0] >= 79 * 10 / (0.99 * rate) - 0.05

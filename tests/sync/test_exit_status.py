@@ -1,0 +1,32 @@
+"""What `sync` tells a script by its exit status: failed goes before held, held goes before waiting."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from connector.commands.sync import Summary
+from connector.outbound.full_pass import Found
+from connector.outbound.recording import Tally
+from connector.store import held
+from connector.store.held import Hold
+from tests.store.given import NOW
+
+HOLD = Hold(1, "abc", held.CREATE, "max_creates", 5, 0, "", NOW)
+
+
+@pytest.mark.parametrize(
+    ("failed", "holds", "waiting", "expected"),
+    [
+        (0, [], 0, 0),
+        (0, [], 2, 1),
+        (1, [], 1, 1),
+        (0, [HOLD], 0, 3),
+        (0, [HOLD], 2, 3),
+        (1, [HOLD], 2, 1),
+    ],
+)
+def test_it_says_what_to_look_at_first(failed: int, holds: list[Hold], waiting: int, expected: int) -> None:
+    tally = Tally(failed=Counter(refused=failed) if failed else Counter())
+    assert Summary(found=Found(holds=holds), tally=tally, waiting=waiting).exit_status == expected

@@ -220,7 +220,7 @@ async def _at_work(
     metrics = Metrics()
     keeper = Keeper(db)
     ending = asyncio.Event()
-    receiving = Receiving(db, current.get, now, metrics)
+    receiving = Receiving(db, current.get, now, metrics, keeper.is_told)
     outbound = Outbound(db, current.get, current.edited, now, lambda: adopting.adopt(db, now), _counted(metrics))
 
     def not_ready() -> str | None:

@@ -1,6 +1,6 @@
 """The tasks of a connector, and the store that all of them need: one that fails begins again.
 
-    failed, and the store is away    said once for all tasks; one of them tries to write until it can; all begin again
+    failed, and the store is away    said once for all; somebody tries to write until it can be done; all begin again
     failed for another reason        said with its traceback, and begun again after a pause
 
 So neither an outage of the store nor a fault in one direction ends the process, or fills the log.
@@ -41,7 +41,7 @@ class Keeper:
 
     @property
     def store_is_away(self) -> bool:
-        """True from the first task that failed for it until the store takes writes again."""
+        """True from the first failure that says so until the store takes writes again."""
         return self._looking is not None
 
     def stop(self) -> None:
@@ -54,29 +54,32 @@ class Keeper:
             try:
                 await run()
             except Exception as error:  # noqa: BLE001 - logged by type, and tried again; all else goes on meanwhile
-                word = database.unreachable(error)
-                if word is None:
+                if self.is_told(error) and self._looking is not None:
+                    await asyncio.wait((self._looking,))
+                else:
                     _log.error("task_failed", task=name, error=type(error).__name__, exc_info=error)
                     await self._pause(_PAUSE_AFTER_FAILURE)
-                else:
-                    await self._until_back(name, word)
                 if self._stopping.is_set():
                     return
             else:
                 return
 
-    async def _until_back(self, name: str, word: str) -> None:
+    def is_told(self, error: Exception) -> bool:
+        """True when the error says that the store is away, which is then in the log, and looked after."""
+        word = database.unreachable(error)
+        if word is None:
+            return False
         if self._looking is None:
-            self._looking = asyncio.create_task(self._look_for_it(name, word))
-        await asyncio.wait((self._looking,))
+            self._looking = asyncio.create_task(self._look_for_it(word))
+        return True
 
-    async def _look_for_it(self, name: str, word: str) -> None:
+    async def _look_for_it(self, word: str) -> None:
         loop = asyncio.get_running_loop()
         began = said_at = loop.time()
         # A disk that is full for some writes, and not for others, comes and goes; that is said ever more seldom.
         unstable = self._back_at is not None and began - self._back_at < _STABLE_SECONDS
         look = self._look = min(2 * self._look, _LAST_LOOK_WHEN_UNSTABLE) if unstable else _FIRST_LOOK
-        _log.error("store_unreachable", error=word, task=name)
+        _log.error("store_unreachable", error=word)
         try:
             while not self._stopping.is_set():
                 await self._pause(look)

@@ -153,7 +153,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something a user did, or that Customer.io reports about them."""
+    """Something a user did, or that Customer.io reports about them. `due_at` is since when it is due to be sent,
+    `settled_at` when it was skipped."""
 
     source: str
     source_id: str
@@ -167,6 +168,25 @@ class Event:
     activity_id: str
     outbound: str = "none"
     reason: str | None = None
+    due_at: datetime | None = None
+    settled_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DueEvent:
+    """An event that waits to be sent, as the store has it: also one that SQL wrote, with any `type` and name. `due_at`
+    is since when it is due."""
+
+    id: int
+    user_id: str
+    activity_id: str
+    type: str
+    name: str
+    properties: Mapping[str, Any]
+    context: Mapping[str, Any]
+    occurred_at: datetime
+    received_at: datetime
+    due_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

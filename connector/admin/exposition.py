@@ -13,7 +13,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from sqlalchemy.engine import Connection
 
 from connector.metrics import Metrics
-from connector.store import gate, held, inbox, mirror, pending
+from connector.store import backlog, gate, held, inbox, mirror
 from connector.store.database import Database
 
 _KINDS = (held.CREATE, held.DELETE, held.RENAME)
@@ -67,7 +67,7 @@ def metrics_handler(db: Database, metrics: Metrics, clock: Callable[[], datetime
 
 
 def _ask(connection: Connection, now: datetime) -> _Stored:
-    backlog = pending.counts(connection, now)
+    found = backlog.counts(connection, now)
     holds = {hold.what: hold.count for hold in held.current(connection)}
     return _Stored(
         {**inbox.counts(connection)},
@@ -75,12 +75,12 @@ def _ask(connection: Connection, now: datetime) -> _Stored:
         mirror.count(connection),
         # Who is with a worker is due later only so that a worker that died doesn't keep them.
         {
-            "due": backlog.due,
-            "waiting": backlog.waiting - backlog.leased,
-            "leased": backlog.leased,
-            "parked": backlog.parked,
+            "due": found.due,
+            "waiting": found.waiting - found.leased,
+            "leased": found.leased,
+            "parked": found.parked,
         },
-        _age(backlog.oldest_at, now),
+        _age(found.oldest_at, now),
         {what: holds.get(what, 0) for what in _KINDS},
         float(gate.look(connection) is not None),
     )

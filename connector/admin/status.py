@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 import connector
 from connector.core import remarks
 from connector.settings import Settings
-from connector.store import decided, events, gate, held, inbox, mirror, pending, runs, users
+from connector.store import backlog, decided, events, gate, held, inbox, mirror, runs, users
 
 _RUNS = 5
 _DAY = timedelta(hours=24)
@@ -18,7 +18,7 @@ _DAY = timedelta(hours=24)
 
 def collect(connection: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
     """All that the store can tell. Times are datetimes."""
-    backlog = pending.counts(connection, now)
+    waiting = backlog.counts(connection, now)
     arrived = inbox.counts(connection)
     return {
         "version": connector.__version__,
@@ -31,12 +31,12 @@ def collect(connection: Connection, settings: Settings, now: datetime) -> dict[s
         },
         "inbox": {**arrived, "last_received_at": inbox.last_received_at(connection)},
         "backlog": {
-            "due": backlog.due,
-            "waiting": backlog.waiting,
-            "parked": backlog.parked,
-            "oldest_at": backlog.oldest_at,
+            "due": waiting.due,
+            "waiting": waiting.waiting,
+            "parked": waiting.parked,
+            "oldest_at": waiting.oldest_at,
         },
-        "parked": pending.parked_reasons(connection),
+        "parked": backlog.parked_reasons(connection),
         "gate": _gate(connection),
         "held": [
             {"hash": hold.hash, "what": hold.what, "count": hold.count, "reason": hold.reason, "since": hold.since}

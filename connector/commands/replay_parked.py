@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from connector import errors
-from connector.store import database, pending, story
+from connector.store import backlog, database, story
 from connector.store.database import Database
 
 
@@ -52,8 +52,8 @@ def _named(connection: Connection, given: Sequence[str]) -> list[str]:
 def _replay(
     connection: Connection, now: datetime, since: datetime | None, reason: str | None, user_ids: Sequence[str] | None
 ) -> tuple[int, dict[str, int]]:
-    replayed = pending.replay(connection, now, reason=reason, user_ids=user_ids, since=since)
-    return replayed, pending.parked_reasons(connection)
+    replayed = backlog.replay(connection, now, reason=reason, user_ids=user_ids, since=since)
+    return replayed, backlog.parked_reasons(connection)
 
 
 def describe(summary: Summary) -> Iterator[str]:

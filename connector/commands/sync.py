@@ -24,7 +24,7 @@ from connector.outbound.recording import Tally
 from connector.outbound.throttle import Throttle
 from connector.outbound.worker import Worker
 from connector.settings import Settings
-from connector.store import gate, held, pending
+from connector.store import backlog, gate, held
 from connector.store.database import Database
 
 _LOOK_AGAIN = 0.2
@@ -86,15 +86,15 @@ async def sync(
     worker = Worker(db, clock)
     await worker.gate.ask()  # whatever closed it may be over
     with _bar(console) as progress:
-        backlog = await db.run_read(pending.counts, clock())
-        task = progress.add_task("users", total=backlog.due)
+        due = await db.run_read(backlog.counts, clock())
+        task = progress.add_task("users", total=due.due)
         throttle = Throttle(db, settings.customerio.rate_per_second)
         async with TrackClient(settings.customerio, throttle) as client:
             pauses = 0
             while pauses < _PAUSES:
                 tally = await worker.work_off(settings, client, heard=lambda done: progress.advance(task, done.users))
                 summary.tally.add(tally)
-                left = await db.run_read(pending.counts, clock())
+                left = await db.run_read(backlog.counts, clock())
                 summary.refused = worker.gate.closed
                 if summary.refused is not None:
                     break

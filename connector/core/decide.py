@@ -36,9 +36,9 @@ A person whose id changed is addressed by their `cio_id`, which webhooks tell; w
 id: the new one would make a second person. So is one whose email changed, where it is known.
 
 `unsubscribed` is sent as true for a new opt-out: one that Customer.io can't know of, because our own data said it, or
-because it is older than their create, which missed it; or one that Customer.io told us of after we had sent false, which
-may have come there after it. It goes even where nothing else is sent, since campaigns go on there. False is sent only
-when our own data take back an opt-out, later than it was said.
+because it is older than their create, which missed it; or one that Customer.io told us of after we had sent false,
+which may have come there after it. It goes even where nothing else is sent, since campaigns go on there. False is sent
+only when our own data take back an opt-out, later than it was said.
 """
 
 from __future__ import annotations

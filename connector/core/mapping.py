@@ -17,13 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 
 from connector.core import merge, times
 from connector.records import CustomerId, Damaged, LeftOut, Preference, User
-from connector.settings import People, Pick, Settings
+from connector.settings import People, Settings
 
 MAX_VALUE_BYTES = 1000
 MAX_ID_BYTES = 150
@@ -86,7 +85,12 @@ def is_misread(customer_id: CustomerId, settings: Settings) -> bool:
     """Whether the person is sent through v1, whose paths tell the kind of an id by how it looks, and this one looks
     like another kind: it would be somebody else who is changed or deleted. What starts with `cio_` is read as a
     `cio_id`, what has an `@` as an email (https://docs.customer.io/api/track/#operation/identify)."""
-    if settings.customerio.api != "single" or customer_id.kind == "cio_id":
+    return settings.customerio.api == "single" and is_misread_in_path(customer_id)
+
+
+def is_misread_in_path(customer_id: CustomerId) -> bool:
+    """Likewise, for the one call that goes through v1 whatever the settings say."""
+    if customer_id.kind == "cio_id":
         return False
     return customer_id.value.startswith("cio_") or ("@" in customer_id.value) != (customer_id.kind == "email")
 
@@ -124,7 +128,7 @@ def attributes(
         value = _builtin(user, pick.name) if pick.name in _BUILTIN else merge.at(user.attributes, pick.name)
         if value is not None and value != "":
             if isinstance(value, str):
-                value = _dated(pick, value, people.zone)
+                value = times.in_seconds(value, people.zone, meant=pick.is_time)
             _put(wanted, left_out, pick.sent_as, value, sent)
     if isinstance(user.attributes, Damaged):
         _take_out_lost(wanted, left_out, user.attributes, people, sent)
@@ -171,10 +175,8 @@ def _take_out_lost(
 
 
 def _put(wanted: dict[str, Any], left_out: list[LeftOut], name: str, value: Any, sent: Mapping[str, Any]) -> None:
-    if isinstance(value, str) and len(value) <= _SHORT:
-        size = 0  # most are, and needn't be encoded to know it
-    else:
-        size = _size(value)
+    # Most are short texts, and needn't be encoded to know it.
+    size = 0 if isinstance(value, str) and len(value) <= _SHORT else _size(value)
     is_known = size <= MAX_VALUE_BYTES or name in sent
     if is_known and len(wanted) >= MAX_ATTRIBUTES:
         left_out.append(LeftOut(name, "too_many", "a person has at most 300 attributes"))
@@ -188,14 +190,6 @@ def _put(wanted: dict[str, Any], left_out: list[LeftOut], name: str, value: Any,
 
 def _size(value: Any) -> int:
     return len(value.encode()) if isinstance(value, str) else len(msgspec.json.encode(value))
-
-
-def _dated(pick: Pick, value: str, zone: ZoneInfo) -> str | int:
-    """Customer.io's date conditions match unix seconds only, so what holds an ISO 8601 time becomes that."""
-    if pick.is_time or times.has_offset(value):
-        at = times.parse(value, zone)
-        return value if at is None else int(at.timestamp())
-    return value
 
 
 def _builtin(user: User, name: str) -> Any:

@@ -20,6 +20,10 @@ class Remark(NamedTuple):
 
 def remarks(settings: Settings) -> Iterator[Remark]:
     """All of them."""
+    if settings.events.pages and "page" not in settings.events.names:
+        yield Remark(
+            "pages_not_sent", 'events.pages says which pages are sent, and none is: events.names doesn\'t have "page"'
+        )
     attribute = settings.people.segments_attribute
     names = [name for name, segment in settings.segments.items() if not segment.internal]
     if attribute and (size := len(msgspec.json.encode(names))) > mapping.MAX_VALUE_BYTES:

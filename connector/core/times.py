@@ -41,3 +41,12 @@ def from_number(number: float) -> datetime | None:
         return _EPOCH + timedelta(seconds=seconds)
     except (OverflowError, ValueError):
         return None
+
+
+def in_seconds(text: str, zone: tzinfo, *, meant: bool) -> str | int:
+    """As Customer.io should get it: its date conditions match unix seconds only, so an ISO 8601 time with an offset
+    becomes that, any date or time where one is `meant`, and other text stays as it is."""
+    if meant or has_offset(text):
+        at = parse(text, zone)
+        return text if at is None else int(at.timestamp())
+    return text

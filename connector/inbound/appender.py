@@ -42,12 +42,20 @@ class _Waiting(NamedTuple):
 
 class Appender:
     """`append` returns once the messages are durable; all of them come from the inbox's `source`. `appended` is called
-    after each commit."""
+    after each commit, `failed` with what a commit raised: true when that is said in the log already."""
 
-    def __init__(self, database: Database, source: str, appended: Callable[[], None], metrics: Arrivals) -> None:
+    def __init__(
+        self,
+        database: Database,
+        source: str,
+        appended: Callable[[], None],
+        metrics: Arrivals,
+        failed: Callable[[Exception], bool] = lambda _error: False,
+    ) -> None:
         self._database = database
         self._source = source
         self._appended = appended
+        self._failed = failed
         self._metrics = metrics
         self._log = _LOGS[source]
         self._waiting: list[_Waiting] = []
@@ -99,7 +107,8 @@ class Appender:
             try:
                 stored = await self._database.run_append(inbox.append, self._source, rows)
             except Exception as error:  # noqa: BLE001 - whatever it is, who waits must be answered
-                self._log.error("append_failed", rows=len(rows), error=type(error).__name__)
+                if not self._failed(error):
+                    self._log.error("append_failed", rows=len(rows), error=type(error).__name__)
                 problem = errors.Unavailable("store_unavailable", "the store can't take it now", RETRY_AFTER)
             else:
                 self._count(rows, stored, loop.time() - began)

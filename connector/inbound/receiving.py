@@ -22,18 +22,24 @@ from connector.store.database import Database
 
 
 class Receiving:
-    """One for each process that listens."""
+    """One for each process that listens. `failed` is called with what storing raised: true when that is said in the log
+    already."""
 
     def __init__(
-        self, db: Database, settings: Callable[[], Settings], clock: Callable[[], datetime], metrics: Metrics
+        self,
+        db: Database,
+        settings: Callable[[], Settings],
+        clock: Callable[[], datetime],
+        metrics: Metrics,
+        failed: Callable[[Exception], bool],
     ) -> None:
         self.reader = Reader(db, settings, clock, metrics)
         self.refused: Mapping[str, Refused] = {
             "webhooks": Refused(db, clock, "webhook"),
             "intake": Refused(db, clock, "message"),
         }
-        self._webhooks = Appender(db, inbox.CUSTOMERIO, self.reader.wake, metrics.webhooks)
-        self._messages = Appender(db, inbox.INTAKE, self.reader.wake, metrics.intake)
+        self._webhooks = Appender(db, inbox.CUSTOMERIO, self.reader.wake, metrics.webhooks, failed)
+        self._messages = Appender(db, inbox.INTAKE, self.reader.wake, metrics.intake, failed)
         self._customerio = webhooks.Receiver(settings, self._webhooks, self.refused["webhooks"], metrics, clock)
         self._products = intake.Receiver(settings, self._messages, self.refused["intake"], metrics, clock)
 

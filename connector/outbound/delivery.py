@@ -23,6 +23,8 @@ from connector.outbound.preparation import Prepared
 
 SERVER_ERRORS: Literal["server_errors"] = "server_errors"
 
+TRIES = 3  # one call's, within seconds
+
 _WHOLE_SECONDS = 8.0
 _HALF_SECONDS = 4.0
 _LEAST_SECONDS = 2.0  # for anything less than a half
@@ -60,11 +62,11 @@ class Result:
 
 
 async def send_batch(
-    client: TrackClient, cargo: Sequence[Cargo], not_after: Callable[[], float], saw: Saw
+    client: TrackClient, cargo: Sequence[Cargo], not_after: Callable[[], float], saw: Saw, tries: int = TRIES
 ) -> list[Result]:
     """One call; more when it fails as a whole."""
     began = time.monotonic()
-    answer = await client.batch(_operations(cargo), not_after, seconds=_WHOLE_SECONDS)
+    answer = await client.batch(_operations(cargo), not_after, tries=tries, seconds=_WHOLE_SECONDS)
     saw(answer, cargo[0].prepared.user_id)
     if not _is_in_doubt(answer):
         return _results(cargo, answer)
@@ -74,14 +76,14 @@ async def send_batch(
 
 
 async def send_singly(
-    client: TrackClient, prepared: Prepared, not_after: Callable[[], float], saw: Saw
+    client: TrackClient, prepared: Prepared, not_after: Callable[[], float], saw: Saw, tries: int = TRIES
 ) -> Result:
     """The parts of one user go one after the other; the first that isn't accepted ends it."""
     outcome: Outcome = Delivered()
     answer = Answer(None)
     accepted: list[encode.Part] = []
     for part in prepared.parts:
-        answer = await _send_part(client, part, not_after)
+        answer = await _send_part(client, part, not_after, tries)
         saw(answer, prepared.user_id)
         outcome = of_call(answer)
         if not isinstance(outcome, Delivered):
@@ -90,10 +92,10 @@ async def send_singly(
     return Result(prepared, outcome, answer.calls, tuple(accepted))
 
 
-async def _send_part(client: TrackClient, part: encode.Part, not_after: Callable[[], float]) -> Answer:
+async def _send_part(client: TrackClient, part: encode.Part, not_after: Callable[[], float], tries: int) -> Answer:
     if isinstance(part, encode.Delete):
-        return await client.delete(encode.path_id(part), not_after)
-    return await client.identify(encode.path_id(part), encode.body(part), not_after)
+        return await client.delete(encode.path_id(part), not_after, tries=tries)
+    return await client.identify(encode.path_id(part), encode.body(part), not_after, tries=tries)
 
 
 class _Search:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -32,7 +33,7 @@ from connector.outbound.gate import Gate
 from connector.outbound.preparation import Prepared, prepare
 from connector.outbound.recording import Tally, Terms
 from connector.settings import Settings
-from connector.store import pending
+from connector.store import leases
 from connector.store.database import Database
 
 LEASE = timedelta(seconds=60)
@@ -58,7 +59,7 @@ class _Lease:
 
 
 class Flights:
-    """All that is in hand under one revision of the settings. `heard` is told what each call, and each claim, came to."""
+    """All that is in hand under one revision of the settings. `heard` is told what each call and each claim came to."""
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class Flights:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
             for lease in list(self._leases):
-                await asyncio.shield(self._db.run(pending.give_back, lease, self._clock()))
+                await asyncio.shield(self._db.run(leases.give_back, lease, self._clock()))
 
     @property
     def claim_size(self) -> int:
@@ -119,7 +120,7 @@ class Flights:
         due; `claimed` says how many were."""
         token = secrets.token_hex(8)
         renewed, now = time.monotonic(), self._clock()
-        claims = await self._db.run(pending.claim, token, now, now + LEASE, limit, untried_first=untried_first)
+        claims = await self._db.run(leases.claim, token, now, now + LEASE, limit, untried_first=untried_first)
         self.claimed = len(claims)
         if not claims:
             return []
@@ -128,7 +129,7 @@ class Flights:
         gone = {claim.user_id for claim in claims} - {each.user_id for each in prepared}
         if gone:
             # Whom SQL has deleted there is nothing to do for; left in the claim, they would come due for ever.
-            await self._db.run(pending.finish, token, sorted(gone), now)
+            await self._db.run(leases.finish, token, sorted(gone), now)
             self._landed(token, len(gone))
         if skipped := [each for each in prepared if not each.parts]:
             await self._record(skipped, [])
@@ -176,9 +177,9 @@ class Flights:
 
         not_after = self._not_after([prepared])
         if self._is_batch:
-            [result] = await delivery.send_batch(self._client, [_cargo(prepared)], not_after, saw)
+            [result] = await delivery.send_batch(self._client, [_cargo(prepared)], not_after, saw, tries=1)
         else:
-            result = await delivery.send_singly(self._client, prepared, not_after, saw)
+            result = await delivery.send_singly(self._client, prepared, not_after, saw, tries=1)
         await self._record([], [_excused(result)])
         return answers[-1]
 
@@ -186,7 +187,7 @@ class Flights:
         """Not sent after all: they are due."""
         for token in {each.claim.lease for each in prepared}:
             user_ids = [each.user_id for each in prepared if each.claim.lease == token]
-            await self._db.run(pending.give_back, token, self._clock(), user_ids)
+            await self._db.run(leases.give_back, token, self._clock(), user_ids)
             self._landed(token, len(user_ids))
 
     def _send_packed(self, works: Sequence[encode.Work]) -> None:
@@ -205,11 +206,11 @@ class Flights:
             call.result()  # what went wrong in it goes wrong here
 
     async def _send_batch(self, cargo: Sequence[Cargo]) -> None:
-        not_after = self._not_after([each.prepared for each in cargo])
+        not_after = self._while_open(self._not_after([each.prepared for each in cargo]))
         await self._came_to(await delivery.send_batch(self._client, cargo, not_after, self._saw))
 
     async def _send_singly(self, prepared: Sequence[Prepared]) -> None:
-        not_after = self._not_after(prepared)
+        not_after = self._while_open(self._not_after(prepared))
         sent = (delivery.send_singly(self._client, each, not_after, self._saw) for each in prepared)
         await self._came_to(await asyncio.gather(*sent))
 
@@ -251,13 +252,17 @@ class Flights:
         held = LEASE.total_seconds() - 2 * TOTAL_SECONDS
         return lambda: min(lease.renewed for lease in leases) + held
 
+    def _while_open(self, not_after: Callable[[], float]) -> Callable[[], float]:
+        """No try begins once it is known that nobody's calls are taken."""
+        return lambda: -math.inf if self._outage is not None or self._gate.closed is not None else not_after()
+
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(_RENEWED_EACH)
             for lease in list(self._leases.values()):
                 renewed, now = time.monotonic(), self._clock()
                 with contextlib.suppress(sa.exc.OperationalError):  # the store is away; without it nothing new begins
-                    if await self._db.run(pending.renew, lease.token, now + LEASE):
+                    if await self._db.run(leases.renew, lease.token, now + LEASE):
                         lease.renewed = renewed
 
 

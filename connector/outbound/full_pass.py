@@ -29,7 +29,7 @@ from connector.core import decide, guard, hold_words
 from connector.outbound import limits, preparation
 from connector.outbound.many_ids import ManyIds
 from connector.settings import Settings
-from connector.store import database, facts, held, mirror, pending, runs, users
+from connector.store import backlog, database, facts, held, mirror, pending, runs, users
 from connector.store.database import Database
 
 CHUNK = 1000
@@ -194,7 +194,7 @@ class _Outside:
 
 def _try_anew(connection: Connection, mapping_hash: str, now: datetime) -> None:
     database.lock_identities(connection)
-    pending.look_again(connection, mapping_hash, now)
+    backlog.look_again(connection, mapping_hash, now)
 
 
 def _note(

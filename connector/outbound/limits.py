@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from connector.core import guard, mapping
 from connector.records import CustomerId, Seen
 from connector.settings import Settings
-from connector.store import facts, guarded, mirror, pending, users
+from connector.store import backlog, facts, guarded, mirror, users
 from connector.store.database import Database
 
 _DAY = timedelta(hours=24)
@@ -49,7 +49,7 @@ def creates(db: Database, settings: Settings, waiting: int, suspicion: str | Non
 def deletes(db: Database, settings: Settings, outside: int, suspicion: str | None, now: datetime) -> guard.Verdict:
     """On so many people who are outside, also within their grace, beside those whose deletes were let go before."""
     # First those on their way: who is deleted between the two questions is counted twice, not never.
-    on_their_way = db.read(pending.leaving)
+    on_their_way = db.read(backlog.leaving)
     deleted = db.read(guarded.since, "delete", now - _DAY)
     return guard.deletes(
         outside=outside,
@@ -65,4 +65,4 @@ def deletes(db: Database, settings: Settings, outside: int, suspicion: str | Non
 def let_go_since(connection: Connection, since: datetime) -> int:
     """Creates that the guard itself let go: those that happened since then, and those that are on their way."""
     # First those on their way: one who arrives between the two questions is counted twice, not never.
-    return pending.guarded(connection) + guarded.since(connection, "create", since)
+    return backlog.guarded(connection) + guarded.since(connection, "create", since)

@@ -16,7 +16,7 @@ from connector.core.outcome import Delivered, Later, Refused, Stopped
 from connector.outbound.delivery import Result
 from connector.outbound.preparation import AWAITS_PASS, Prepared
 from connector.records import CustomerId, Identifier, Mirror, Word
-from connector.store import attempts, database, decided, mirror, pending, users
+from connector.store import attempts, database, decided, leases, mirror, pending, users
 from connector.store.attempts import Attempt
 
 _NO_VERSION = -1  # that no user has: there is more to send
@@ -26,8 +26,8 @@ _log = log.get("worker")
 
 @dataclass
 class Tally:
-    """What was done: users by verb and reason, and calls. `failed` are tried again later, `parked` given up for now, both
-    by reason. `untried` ones met a pause, a closed gate or the end of their lease; they are due again."""
+    """What was done: users by verb and reason, and calls. `failed` are tried again later, `parked` given up for now,
+    both by reason. `untried` ones met a pause, a closed gate or the end of their lease; they are due again."""
 
     created: int = 0
     updated: int = 0
@@ -71,8 +71,8 @@ class _Notes:
     doubted: list[str] = field(default_factory=list)
     waiting: list[tuple[str, datetime]] = field(default_factory=list)
     log_rows: list[Attempt] = field(default_factory=list)
-    failures: list[pending.Failure] = field(default_factory=list)
-    parked: list[pending.Parked] = field(default_factory=list)
+    failures: list[leases.Failure] = field(default_factory=list)
+    parked: list[leases.Parked] = field(default_factory=list)
     untried: list[str] = field(default_factory=list)
 
 
@@ -86,14 +86,14 @@ class Terms:
 
 
 def record(connection: Connection, skipped: Sequence[Prepared], results: Sequence[Result], terms: Terms) -> Tally:
-    """Writes what came of users, of whatever claims, where their lease is still ours. Who was never tried is given back,
-    due now, with no attempt counted."""
+    """Writes what came of users, of whatever claims, where their lease is still ours. Who was never tried is given
+    back, due now, with no attempt counted."""
     prepared = [*skipped, *(result.prepared for result in results)]
     if any(_changes_users(each) for each in prepared):
         # Before the rows below, or a reader and we wait for each other.
         database.lock_identities(connection)
-    leases = {each.user_id: each.claim.lease for each in prepared}
-    ours = pending.still_ours(connection, leases)
+    tokens = {each.user_id: each.claim.lease for each in prepared}
+    ours = leases.still_ours(connection, tokens)
     if len(ours) < len(prepared):
         _log.warning("lease_lost", users=len(prepared) - len(ours))
     owners = mirror.owners(connection, [_known_by(result.prepared).value for result in results])
@@ -101,7 +101,7 @@ def record(connection: Connection, skipped: Sequence[Prepared], results: Sequenc
     notes: defaultdict[str, _Notes] = defaultdict(_Notes)
     for result in results:
         if result.user_id in ours:
-            _came_of(tally, notes[leases[result.user_id]], result, owners, terms)
+            _came_of(tally, notes[tokens[result.user_id]], result, owners, terms)
     for each in skipped:
         if each.user_id in ours:
             _skipped(tally, notes[each.claim.lease], each, terms)
@@ -119,11 +119,11 @@ def _write(connection: Connection, lease: str, notes: _Notes, terms: Terms) -> N
     mirror.doubt(connection, notes.doubted)
     users.forget_cio_ids(connection, notes.deleted)
     attempts.add(connection, notes.log_rows, now)
-    pending.finish(connection, lease, notes.done, now)
-    pending.wait(connection, lease, notes.waiting, now)
-    pending.postpone(connection, lease, notes.failures, now)
-    pending.park(connection, lease, notes.parked, terms.mapping_hash, now)
-    pending.give_back(connection, lease, now, notes.untried)
+    leases.finish(connection, lease, notes.done, now)
+    leases.wait(connection, lease, notes.waiting, now)
+    leases.postpone(connection, lease, notes.failures, now)
+    leases.park(connection, lease, notes.parked, terms.mapping_hash, now)
+    leases.give_back(connection, lease, now, notes.untried)
     _inherit(connection, strangers, now)
     _remember(connection, notes.opted_out, now)
 
@@ -237,11 +237,11 @@ def _undelivered(
     since = each.claim.failing_since or now
     if isinstance(outcome, Refused) or now - since >= terms.give_up_after:
         tally.parked[outcome.reason] += 1
-        notes.parked.append(pending.Parked(each.user_id, outcome.reason, each.subject.user.version))
+        notes.parked.append(leases.Parked(each.user_id, outcome.reason, each.subject.user.version))
     else:
         tally.failed[outcome.reason] += 1
         due_at = now + timedelta(seconds=retry.seconds(each.claim.attempts, random.random()))  # noqa: S311 - spreads load
-        notes.failures.append(pending.Failure(each.user_id, due_at, outcome.reason, result.alone))
+        notes.failures.append(leases.Failure(each.user_id, due_at, outcome.reason, result.alone))
     notes.log_rows.append(
         Attempt(each.user_id, each.decision.verb, result.calls, outcome.status, outcome.reason, outcome.message)
     )

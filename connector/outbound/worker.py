@@ -38,8 +38,8 @@ class Worker:
         going: Callable[[], bool] = lambda: True,
         heard: Callable[[Tally], None] = lambda _tally: None,
     ) -> Tally:
-        """Works until nobody is due, or no calls are taken, or `going` says no; `heard` is told what each call, and each
-        claim, came to. Raises Misconfigured when the credentials lead to another workspace; the gate is closed then."""
+        """Works until nobody is due, or no calls are taken, or `going` says no; `heard` is told what each call and each
+        claim came to. Raises Misconfigured when the credentials lead to another workspace; the gate is closed then."""
         total, calls = Tally(), client.calls
 
         def hear(tally: Tally) -> None:

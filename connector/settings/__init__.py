@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr, model_validator
 
-from connector.settings import references
+from connector.settings import names, patterns, references
 from connector.settings import values as values
 from connector.settings.condition_tables import read
 
@@ -36,16 +36,17 @@ from connector.settings.conditions import plain
 from connector.settings.faults import Path, Problem, did_you_mean, quoted, refused
 
 MOST_SEGMENTS = 500
-_TIMES = ("_at", "_date")
 
 # Tables and keys of the full contract that this version refuses.
-LATER: frozenset[Path] = frozenset({
-    ("store", "events"),
-    ("events",), ("events", "names"), ("events", "pages"), ("events", "anonymous"), ("events", "max_age"),
-    ("events", "wait"), ("events", "pass_reserved"),
-    ("guard", "max_events_per_user"),
-    ("sync", "paused"),
-})  # fmt: skip
+LATER: frozenset[Path] = frozenset(
+    {
+        ("store", "events"),
+        ("sync", "paused"),
+    }
+)
+
+# In `events.names`: views, which have a name of their own or none, and are meant as such.
+VIEWS = frozenset({"page", "screen"})
 
 # Sent with every person (`created_at` when it is known).
 SENT_ANYWAY = ("email", "created_at")
@@ -146,7 +147,7 @@ class Pick(_Table):
     @functools.cached_property
     def is_time(self) -> bool:
         """Whether any ISO 8601 date in it is meant as a time, also without an offset."""
-        return self.date or self.name.endswith(_TIMES) or self.sent_as.endswith(_TIMES)
+        return self.date or names.says_time(self.name) or names.says_time(self.sent_as)
 
 
 class Delete(_Table):
@@ -179,6 +180,31 @@ class People(_Table):
         return ZoneInfo(self.timezone)
 
 
+class Events(_Table):
+    """Which events are sent. `names` are names and patterns of them, apart from `page` and `screen`, which mean views;
+    none means that nothing is sent. `pages` are patterns of URLs, none means that all pages are meant.
+
+    `max_age` is how old an event may be when it is stored, `wait` how long it waits for a user who can't be sent yet.
+    """
+
+    names: values.EventPatterns = ()
+    pages: values.PagePatterns = ()
+    anonymous: bool = False
+    max_age: values.Duration = timedelta(days=7)
+    wait: values.Duration = timedelta(minutes=10)
+    pass_reserved: bool = False
+
+    @functools.cached_property
+    def named(self) -> patterns.Patterns:
+        """The names of events that aren't views."""
+        return patterns.of_names(name for name in self.names if name not in VIEWS)
+
+    @functools.cached_property
+    def paged(self) -> patterns.Patterns:
+        """The URLs of pages. It takes none where there are no patterns, which means all."""
+        return patterns.of_pages(self.pages)
+
+
 class Guard(_Table):
     """Limits in any 24 hours; None is unlimited, 0 is none at all. The share is one of the people in the mirror, and
     counts from ten deletes on."""
@@ -186,6 +212,7 @@ class Guard(_Table):
     max_delete_share: values.Share = 0.05
     max_deletes: values.Limit = None
     max_creates: values.Limit = 1000
+    max_events_per_user: values.Limit = None
 
 
 class Sync(_Table):
@@ -219,6 +246,7 @@ class Settings(_Table):
     webhooks: Webhooks = Webhooks()
     intake: Intake = Intake()
     people: People = People()
+    events: Events = Events()
     guard: Guard = Guard()
     sync: Sync = Sync()
     retry: Retry = Retry()
@@ -246,8 +274,8 @@ class Settings(_Table):
     def sent_hash(self) -> str:
         """12 hex digits that change when what is sent, or to whom, does; no secret, port or pace is in it."""
         to = self.customerio.model_dump(mode="json", include={"site_id", "region", "track_url"})
-        deleting = self.people.delete.model_dump(mode="json")
-        return _hash([to, self.guard.model_dump(mode="json"), deleting, *self._mapping()])
+        parts = (self.guard, self.people.delete, self.events)
+        return _hash([to, *(part.model_dump(mode="json") for part in parts), *self._mapping()])
 
     def mapping_hash(self) -> str:
         """12 hex digits that change when an unchanged user may map to another person or other segments."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+_TIMES = ("_at", "_date")
+
 
 def path_fault(name: str) -> str | None:
     """Why this can't be a dotted path; None when it can."""
@@ -12,3 +14,8 @@ def path_fault(name: str) -> str | None:
     if any(c in '"\\' or unicodedata.category(c) == "Cc" for c in name):
         return "must not contain a double quote, a backslash or a control character"
     return None
+
+
+def says_time(name: str) -> bool:
+    """Whether what stands under the name is meant as a time when it holds an ISO 8601 date."""
+    return name.endswith(_TIMES)

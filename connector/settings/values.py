@@ -147,6 +147,28 @@ def _kind_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
     return patterns
 
 
+def _event_patterns(given: tuple[str, ...]) -> tuple[str, ...]:
+    return _each_once(given, 'a name such as "Order Completed", a pattern such as "Order *", "page" or "screen"')
+
+
+def _page_patterns(given: tuple[str, ...]) -> tuple[str, ...]:
+    return _each_once(given, 'the URL of a page, or a pattern such as "https://shop.example.com/pricing*"')
+
+
+def _each_once(given: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """Without the blanks around them, which Customer.io takes off the names of events, too."""
+    stripped = tuple(each.strip() for each in given)
+    problems = []
+    for index, each in enumerate(stripped):
+        if not each or not each.isprintable():
+            problems.append(Problem((index,), f"must be {what}, without line breaks"))
+        elif each in stripped[:index]:
+            problems.append(Problem((index,), f"{quoted(each)} is listed twice"))
+    if problems:
+        raise refused(*problems)
+    return stripped
+
+
 def _event_names(names: Mapping[str, str]) -> Mapping[str, str]:
     problems = []
     for kind_, name in names.items():
@@ -192,5 +214,7 @@ OneOrMore: TypeAlias = Annotated[
 ]
 KindPatterns: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(_kind_patterns)]
 Origins: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(_origins)]
+EventPatterns: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(_event_patterns)]
+PagePatterns: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(_page_patterns)]
 EventNames: TypeAlias = Annotated[Mapping[str, str], AfterValidator(_event_names)]
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]

@@ -140,6 +140,10 @@ events = sa.Table(
     sa.Column("activity_id", sa.Text),
     sa.Column("outbound", sa.Text, nullable=False, server_default="none"),
     sa.Column("reason", sa.Text),
+    # Since when it is due. One that is due without it is asked for by SQL, and nobody has read it yet.
+    sa.Column("due_at", Utc),
+    # When it was sent, skipped or parked.
+    sa.Column("settled_at", Utc),
     sa.UniqueConstraint("source", "source_id"),
     sa.Index("ix_events_user_id_occurred_at", "user_id", "occurred_at"),
     *checks.an_object("events", "properties"),
@@ -148,7 +152,8 @@ events = sa.Table(
 )
 
 # An index of PostgreSQL takes no entry of more than 2.7 KB, and nobody's event may be refused for its long name.
-EVENT_NAME_IS_INDEXED = sa.func.length(events.c.name) <= sa.literal_column("500")
+LONGEST_INDEXED_NAME = 500  # characters
+EVENT_NAME_IS_INDEXED = sa.func.length(events.c.name) <= sa.literal_column(str(LONGEST_INDEXED_NAME))
 sa.Index(
     "ix_events_name",
     events.c.user_id,
@@ -157,6 +162,22 @@ sa.Index(
     sqlite_where=EVENT_NAME_IS_INDEXED,
     postgresql_where=EVENT_NAME_IS_INDEXED,
 )
+
+_DUE = events.c.outbound == sa.literal_column("'due'")
+EVENT_IS_DUE = _DUE & events.c.due_at.is_not(None)
+EVENT_IS_ASKED_FOR = _DUE & events.c.due_at.is_(None)
+EVENT_IS_SENT = events.c.outbound == sa.literal_column("'sent'")
+EVENT_IS_SKIPPED = events.c.outbound == sa.literal_column("'skipped'")
+EVENT_IS_PARKED = events.c.outbound == sa.literal_column("'parked'")
+_OF_EVENTS: tuple[tuple[str, tuple[sa.Column[Any], ...], sa.ColumnElement[bool]], ...] = (
+    ("ix_events_due", (events.c.user_id, events.c.occurred_at, events.c.id), EVENT_IS_DUE),
+    ("ix_events_asked", (events.c.id,), EVENT_IS_ASKED_FOR),
+    ("ix_events_sent", (events.c.user_id, events.c.settled_at), EVENT_IS_SENT),
+    ("ix_events_skipped", (events.c.reason,), EVENT_IS_SKIPPED),
+    ("ix_events_parked", (events.c.id,), EVENT_IS_PARKED),
+)
+for _name, _columns, _condition in _OF_EVENTS:
+    sa.Index(_name, *_columns, sqlite_where=_condition, postgresql_where=_condition)
 
 # An identifier that was given for one user and is another's: two users who are both known are never made one by it.
 conflicts = sa.Table(

@@ -56,18 +56,14 @@ ONE_FAULT = {
         "line 1: site_id: unknown key here, it belongs to [customerio]",
     ),
     "later key under the wrong table": (
-        "[server]\nmax_age = 7",
-        (
-            "line 2: server.max_age: unknown key here, it belongs to [events] "
-            "(which is not yet supported in this version)"
-        ),
+        "[server]\npaused = true",
+        "line 2: server.paused: unknown key here, it belongs to [sync] (which is not yet supported in this version)",
     ),
     "unknown key of a picked attribute": (
         '[people]\nattributes = [\n  "plan",\n  { name = "a", ass = "b" },\n]',
         'line 4: people.attributes[1].ass: unknown key; did you mean "as"?',
     ),
     # Not yet
-    "table not yet": ('[events]\nmax_age = "7d"', "line 1: events: is not yet supported in this version"),
     "key not yet": ("[sync]\npaused = true", "line 2: sync.paused: is not yet supported in this version"),
     "a fact that Customer.io doesn't report": (
         '[segments]\na = { attribute = "customerio.open_at", exists = true }',

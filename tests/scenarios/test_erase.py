@@ -25,7 +25,7 @@ from connector.outbound.delivery import Result
 from connector.outbound.recording import Terms
 from connector.records import CustomerId
 from connector.settings import Settings
-from connector.store import erasure, pending, schema
+from connector.store import erasure, leases, pending, schema
 from connector.store.database import Database
 from connector.store.erasure import Erasure
 from tests import erasing
@@ -189,7 +189,7 @@ async def test_a_worker_that_had_them_in_flight_writes_nothing_back(here: Databa
             sa.update(schema.users).where(schema.users.c.id == ann).values(attributes={"plan": "x"}, version=99)
         )
     here.write(pending.mark, [ann], now, pending.CHANGED)
-    claims = here.write(pending.claim, "lease", now, now + timedelta(seconds=60), 10)
+    claims = here.write(leases.claim, "lease", now, now + timedelta(seconds=60), 10)
     prepared = preparation.prepare(here, settings, claims, now)
     assert [each.decision.verb for each in prepared] == ["update"]
     await erased(here, settings)

@@ -15,7 +15,7 @@ import psycopg
 from connector import app
 from connector.commands import export_events, person, sync
 from connector.core import ulid
-from connector.store import export, pending
+from connector.store import backlog, export
 from connector.store.database import Database
 from tests.places import Place, Process, Sandbox
 
@@ -61,7 +61,7 @@ async def test_what_the_readme_writes_with_sql_becomes_people_at_customerio(
 
     # With them nothing changes, nor by saying it again.
     execute(place.store_url, [names, names, event, event, change, mark, mark])
-    assert db.read(pending.counts, app.now()).due == 1
+    assert db.read(backlog.counts, app.now()).due == 1
     summary = await sync.sync(db, settings, app.now)
     assert (summary.tally.created, summary.tally.updated) == (0, 1)
     assert sandbox.people()["1042"] == {**ann, "plan": "team", "seats": 5, "segments": ["everyone", "buyers"]}

@@ -17,7 +17,7 @@ from connector.outbound import full_pass, limits, preparation
 from connector.outbound.many_ids import CHUNK, ManyIds
 from connector.records import Claim, Seen
 from connector.settings import Guard, Settings
-from connector.store import facts, held, mirror, pending, runs, schema
+from connector.store import backlog, facts, held, mirror, runs, schema
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW
@@ -324,7 +324,7 @@ def test_who_was_let_go_before_is_not_counted_as_outside_again(db: Database) -> 
     assert (hold.what, hold.count) == ("delete", 2)
     assert approving.approve(db, SETTINGS, hold.hash, 1, NOW) == 1
     assert holds(run(db)) == [("delete", "max_deletes", 1, 0)]
-    assert db.read(pending.leaving) == 1
+    assert db.read(backlog.leaving) == 1
 
 
 def test_a_delete_after_the_deletion_was_off_waits_the_whole_grace(db: Database) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from connector.records import Identifier
 from connector.settings import Event, Settings
-from connector.store import export, inbox, merging, mirror, pending, retention, schema, segments, users
+from connector.store import backlog, export, inbox, leases, merging, mirror, retention, schema, segments, users
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW
@@ -116,19 +116,19 @@ def reads_whole(plan: str, table: str) -> bool:
 
 
 def test_the_claim_goes_by_priority_and_due_time(plan: Plan) -> None:
-    found = plan(pending.claim, "lease", NOW, LATER, 10)
+    found = plan(leases.claim, "lease", NOW, LATER, 10)
     assert "ix_pending_due" in found
     assert "TEMP B-TREE FOR ORDER BY" not in found, found
     assert "Sort" not in found, found
 
 
 def test_the_rows_of_a_lease_are_found_by_the_lease(db: Database, plan: Plan) -> None:
-    claimed = [each.user_id for each in db.write(pending.claim, "lease", NOW, LATER, 10)]
+    claimed = [each.user_id for each in db.write(leases.claim, "lease", NOW, LATER, 10)]
     for fn, *arguments in (
-        (pending.still_ours, dict.fromkeys(claimed, "lease")),
-        (pending.renew, "another", LATER),
-        (pending.give_back, "another", NOW),
-        (pending.finish, "lease", claimed, NOW),
+        (leases.still_ours, dict.fromkeys(claimed, "lease")),
+        (leases.renew, "another", LATER),
+        (leases.give_back, "another", NOW),
+        (leases.finish, "lease", claimed, NOW),
     ):
         found = plan(fn, *arguments)
         assert "ix_pending_lease" in found or primary_key(db, "pending") in found
@@ -136,8 +136,8 @@ def test_the_rows_of_a_lease_are_found_by_the_lease(db: Database, plan: Plan) ->
 
 
 def test_who_is_parked_is_counted_and_found_by_their_index(plan: Plan) -> None:
-    tried = partial(pending.replay, reason="refused", user_ids=None, since=NOW)
-    for fn, *arguments in ((pending.parked_reasons,), (tried, NOW), (pending.look_again, "another hash", NOW)):
+    tried = partial(backlog.replay, reason="refused", user_ids=None, since=NOW)
+    for fn, *arguments in ((backlog.parked_reasons,), (tried, NOW), (backlog.look_again, "another hash", NOW)):
         found = plan(fn, *arguments)
         assert "ix_pending_parked" in found
         assert not reads_whole(found, "pending"), found

@@ -10,7 +10,7 @@ import pytest
 from connector.outbound import full_pass
 from connector.records import Identifier, Learnt
 from connector.settings import Settings
-from connector.store import guarded, inbox, merging, mirror, pending, schema, users
+from connector.store import guarded, inbox, leases, merging, mirror, pending, schema, users
 from connector.store.database import Database
 from tests.store import given, told
 from tests.store.given import NOW
@@ -89,7 +89,7 @@ def test_who_was_merged_in_flight_is_still_the_survivors_after_another_merge(db:
     )
     loser, between = user_of(db, "anonymous_id", "a"), user_of(db, "anonymous_id", "b")
     db.write(pending.mark, [loser], NOW, pending.CHANGED)
-    db.write(pending.claim, "lease", NOW, NOW + timedelta(minutes=1), 10)
+    db.write(leases.claim, "lease", NOW, NOW + timedelta(minutes=1), 10)
     told.tell(db, message("alias", "l1", anonymous="b", previous="a"))
     assert db.read(users.load, [loser])[loser].merged_into == between
     told.tell(db, message("identify", "i2", user="1", traits={"email": "e@b.co"}))
@@ -156,7 +156,7 @@ def test_who_is_created_while_being_merged_is_the_survivors_person(db: Database)
     )
     loser, survivor = user_of(db, "email", "ann@b.co"), user_of(db, "external_id", "1")
     db.write(pending.mark, [loser], NOW, pending.CHANGED)
-    db.write(pending.claim, "lease", NOW, NOW + timedelta(minutes=1), 10)
+    db.write(leases.claim, "lease", NOW, NOW + timedelta(minutes=1), 10)
     told.tell(db, message("identify", "i3", user="1", traits={"email": "ann@b.co"}))
     db.write(mirror.record, [given.person(loser, customer_id="ann@b.co", id_kind="email")])
     assert given.rows(db, schema.mirror, "user_id", "customer_id") == [(survivor, "ann@b.co")]
@@ -168,7 +168,7 @@ def test_who_was_merged_twice_while_being_created_names_who_is_left(db: Database
     given.have(db, *(given.user(each) for each in ("U1", "U2", "U3")))
     given.sent(db, given.person("U2"), given.person("U3"))
     db.write(pending.mark, ["U1"], NOW, pending.CHANGED)
-    db.write(pending.claim, "lease", NOW, NOW + timedelta(minutes=1), 10)
+    db.write(leases.claim, "lease", NOW, NOW + timedelta(minutes=1), 10)
     db.write(merging.merge, {"U1": "U2"}, NOW)
     db.write(merging.merge, {"U2": "U3"}, NOW)
     db.write(mirror.record, [given.person("U1", customer_id="c-1")])
@@ -214,7 +214,7 @@ def test_who_was_created_while_being_merged_into_somebody_deleted_is_theirs(db: 
     loser, survivor = two_users(db)
     given.sent(db, given.person(survivor, customer_id="k", deleted_at=NOW))
     db.write(pending.mark, [loser], NOW, pending.CHANGED)
-    db.write(pending.claim, "lease", NOW, NOW + timedelta(minutes=1), 10)
+    db.write(leases.claim, "lease", NOW, NOW + timedelta(minutes=1), 10)
     db.write(merging.merge, {loser: survivor}, NOW)
     db.write(mirror.record, [given.person(loser, customer_id="l")])
     assert given.rows(db, schema.mirror, "user_id", "customer_id", "deleted_at") == [(survivor, "l", None)]

@@ -9,7 +9,7 @@ import pytest
 
 from connector.records import Identifier, Learnt
 from connector.settings import Settings
-from connector.store import inbox, pending, schema, users
+from connector.store import inbox, leases, pending, schema, users
 from connector.store.database import Database
 from tests.store import given, told
 from tests.store.given import NOW
@@ -306,11 +306,11 @@ def test_who_is_in_flight_while_being_merged_stays_behind_until_that_is_recorded
     told.tell(db, message("track", "t1", anonymous="a"), message("identify", "i1", user="1"))
     loser = user_of(db, "anonymous_id", "a")
     db.write(pending.mark, [loser], NOW, pending.CHANGED)
-    [claim] = db.write(pending.claim, "lease", NOW, NOW + timedelta(minutes=1), 10)
+    [claim] = db.write(leases.claim, "lease", NOW, NOW + timedelta(minutes=1), 10)
     assert claim.user_id == loser
     told.tell(db, message("identify", "i2", user="1", anonymous="a"))
     assert db.read(users.load, [loser])[loser].merged_into == user_of(db, "external_id", "1")
-    assert db.write(pending.still_ours, {loser: "lease"}) == {loser}
+    assert db.write(leases.still_ours, {loser: "lease"}) == {loser}
 
 
 def test_webhooks_and_messages_are_read_in_the_order_in_which_they_came(db: Database) -> None:

@@ -15,7 +15,7 @@ from connector import errors
 from connector.admin import status
 from connector.commands import person, person_text, replay_parked, status_text
 from connector.settings import Customerio, Everyone, People, Settings
-from connector.store import attempts, merging, pending, schema
+from connector.store import attempts, backlog, leases, merging, pending, schema
 from connector.store.attempts import Attempt
 from connector.store.database import Database
 from tests.store import given
@@ -46,10 +46,10 @@ def park(db: Database, *user_ids: str, reason: str = "refused", status: int | No
 
     def record(connection: Connection) -> None:
         pending.mark(connection, user_ids, at, pending.CHANGED)
-        pending.claim(connection, f"lease at {at}", at, at + timedelta(minutes=1), 10)
+        leases.claim(connection, f"lease at {at}", at, at + timedelta(minutes=1), 10)
         attempts.add(connection, tried, at)
-        given_up = [pending.Parked(each, reason, 1) for each in user_ids]
-        pending.park(connection, f"lease at {at}", given_up, SETTINGS.mapping_hash(), at)
+        given_up = [leases.Parked(each, reason, 1) for each in user_ids]
+        leases.park(connection, f"lease at {at}", given_up, SETTINGS.mapping_hash(), at)
 
     db.write(record)
 
@@ -98,7 +98,7 @@ def test_all_are_tried_again(db: Database) -> None:
     data, words = replayed(db)
     assert data == {"replayed": 3, "passed_over": 0, "parked": {}}
     assert words == ["3 parked users are tried again: a running connector sends them now, else connector sync"]
-    claimed = db.write(pending.claim, "a", LATER, LATER + timedelta(minutes=1), 9)
+    claimed = db.write(leases.claim, "a", LATER, LATER + timedelta(minutes=1), 9)
     assert sorted((each.user_id, each.attempts, each.failing_since) for each in claimed) == [
         (each, 0, None) for each in ("U1", "U2", "U3")
     ]
@@ -148,7 +148,7 @@ def test_an_id_that_names_nobody_is_named_and_nobody_is_tried_again(db: Database
 
 
 @pytest.mark.parametrize(
-    ("fn", "arguments"), [(replay_parked._replay, (LATER, None, None, None)), (pending.look_again, ("new", LATER))]
+    ("fn", "arguments"), [(replay_parked._replay, (LATER, None, None, None)), (backlog.look_again, ("new", LATER))]
 )
 def test_trying_again_and_a_change_at_the_same_time_do_not_block_each_other(
     db: Database, fn: Callable[..., Any], arguments: tuple[Any, ...]

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from connector.store import pending, schema
+from connector.store import backlog, leases, pending, schema
 from connector.store.database import Database
-from connector.store.pending import AT_ONCE, CHANGED, FULL_PASS, Failure
+from connector.store.leases import Failure
+from connector.store.pending import AT_ONCE, CHANGED, FULL_PASS
 from tests.store import given
 from tests.store.given import NOW
 
@@ -31,7 +32,7 @@ def mark(db: Database, *user_ids: str, at: datetime = NOW, priority: int = CHANG
 
 def claim(db: Database, lease: str, at: datetime = NOW, limit: int = 100) -> list[str]:
     """Whom this lease got, by name."""
-    return sorted(each.user_id for each in db.write(pending.claim, lease, at, at + LEASE, limit))
+    return sorted(each.user_id for each in db.write(leases.claim, lease, at, at + LEASE, limit))
 
 
 def rows(db: Database, *names: str) -> list[Any]:
@@ -59,8 +60,8 @@ def test_a_claim_tells_what_a_delivery_must_know(db: Database) -> None:
     mark(db, "U1")
     db.write(pending.release, ["U2"], "guard", NOW)
     claim(db, "a")
-    db.write(pending.postpone, "a", [Failure("U1", LATER, "bad_request"), Failure("U2", LATER, "timeout")], NOW)
-    found = {each.user_id: each for each in db.write(pending.claim, "b", LATER, LATER + LEASE, 10)}
+    db.write(leases.postpone, "a", [Failure("U1", LATER, "bad_request"), Failure("U2", LATER, "timeout")], NOW)
+    found = {each.user_id: each for each in db.write(leases.claim, "b", LATER, LATER + LEASE, 10)}
     assert (found["U1"].attempts, found["U1"].failing_since, found["U1"].release) == (1, NOW, None)
     assert (found["U2"].attempts, found["U2"].failing_since, found["U2"].release) == (1, NOW, "guard")
 
@@ -70,15 +71,15 @@ def test_a_lease_hides_its_users_until_it_runs_out(db: Database) -> None:
     assert claim(db, "a") == ["U1", "U2"]
     assert claim(db, "b", NOW + LEASE - timedelta(microseconds=1)) == []
     assert claim(db, "b", NOW + LEASE) == ["U1", "U2"]
-    assert db.write(pending.still_ours, {"U1": "a", "U2": "a"}) == set()
-    assert db.write(pending.still_ours, {"U1": "a", "U2": "b", "U3": "b"}) == {"U2"}
-    assert db.write(pending.still_ours, {"U1": "b", "U2": "b"}) == {"U1", "U2"}
+    assert db.write(leases.still_ours, {"U1": "a", "U2": "a"}) == set()
+    assert db.write(leases.still_ours, {"U1": "a", "U2": "b", "U3": "b"}) == {"U2"}
+    assert db.write(leases.still_ours, {"U1": "b", "U2": "b"}) == {"U1", "U2"}
 
 
 def test_who_is_finished_leaves_the_backlog(db: Database) -> None:
     mark(db, "U1", "U2")
     claim(db, "a")
-    db.write(pending.finish, "a", ["U1"], LATER)
+    db.write(leases.finish, "a", ["U1"], LATER)
     assert rows(db, "user_id", "lease") == [("U2", "a")]
 
 
@@ -87,11 +88,11 @@ def test_a_change_in_flight_survives_the_finish_and_is_due_at_once(db: Database)
     claim(db, "a")
     mark(db, "U1", at=NOW + SECOND)
     assert claim(db, "b", NOW + 2 * SECOND) == []
-    db.write(pending.finish, "a", ["U1", "U2"], LATER)
+    db.write(leases.finish, "a", ["U1", "U2"], LATER)
     expected = given_row("U1", due_at=LATER, priority=CHANGED)
     assert rows(db) == [expected]
     assert claim(db, "c", LATER) == ["U1"]
-    db.write(pending.finish, "c", ["U1"], LATER)
+    db.write(leases.finish, "c", ["U1"], LATER)
     assert rows(db) == []
 
 
@@ -119,7 +120,7 @@ def test_a_change_in_flight_survives_a_failure_too(db: Database) -> None:
     mark(db, "U1")
     claim(db, "a")
     mark(db, "U1", at=NOW + SECOND)
-    db.write(pending.postpone, "a", [Failure("U1", NOW + LEASE, "timeout")], LATER)
+    db.write(leases.postpone, "a", [Failure("U1", NOW + LEASE, "timeout")], LATER)
     assert [(each["user_id"], each["due_at"], each["attempts"]) for each in rows(db)] == [("U1", NOW + LEASE, 1)]
 
 
@@ -127,13 +128,13 @@ def test_who_failed_is_due_again_when_told_with_the_reason_and_since_when(db: Da
     mark(db, "U1", "U2")
     claim(db, "a")
     failures = [Failure("U1", NOW + 30 * SECOND, "timeout"), Failure("U2", NOW + 90 * SECOND, "bad_request")]
-    db.write(pending.postpone, "a", failures, NOW + SECOND)
+    db.write(leases.postpone, "a", failures, NOW + SECOND)
     assert rows(db, "user_id", "due_at", "reason", "attempts", "failing_since", "lease") == [
         ("U1", NOW + 30 * SECOND, "timeout", 1, NOW + SECOND, None),
         ("U2", NOW + 90 * SECOND, "bad_request", 1, NOW + SECOND, None),
     ]
     assert claim(db, "b", NOW + 40 * SECOND) == ["U1"]
-    db.write(pending.postpone, "b", [Failure("U1", NOW + 99 * SECOND, "server_error")], NOW + 41 * SECOND)
+    db.write(leases.postpone, "b", [Failure("U1", NOW + 99 * SECOND, "server_error")], NOW + 41 * SECOND)
     [first, _] = rows(db, "user_id", "reason", "attempts", "failing_since")
     assert first == ("U1", "server_error", 2, NOW + SECOND)
 
@@ -141,17 +142,17 @@ def test_who_failed_is_due_again_when_told_with_the_reason_and_since_when(db: Da
 def test_finishing_forgets_past_failures(db: Database) -> None:
     mark(db, "U1")
     claim(db, "a")
-    db.write(pending.postpone, "a", [Failure("U1", LATER, "timeout")], NOW)
+    db.write(leases.postpone, "a", [Failure("U1", LATER, "timeout")], NOW)
     claim(db, "b", LATER)
     mark(db, "U1", at=LATER)
-    db.write(pending.finish, "b", ["U1"], LATER)
+    db.write(leases.finish, "b", ["U1"], LATER)
     assert rows(db) == [given_row("U1", due_at=LATER)]
 
 
 def test_a_new_change_does_not_bring_forward_a_retry(db: Database) -> None:
     mark(db, "U1", priority=FULL_PASS)
     claim(db, "a")
-    db.write(pending.postpone, "a", [Failure("U1", NOW + LEASE, "timeout")], NOW)
+    db.write(leases.postpone, "a", [Failure("U1", NOW + LEASE, "timeout")], NOW)
     mark(db, "U1", at=NOW + SECOND)
     assert rows(db, "due_at", "changed", "priority", "attempts") == [(NOW + LEASE, True, CHANGED, 1)]
     assert claim(db, "b", NOW + LEASE - SECOND) == []
@@ -173,8 +174,8 @@ def test_marking_nobody_does_nothing(db: Database) -> None:
     mark(db)
     db.write(pending.mark_mirrored, [], NOW)
     db.write(pending.release, [], "guard", NOW)
-    db.write(pending.finish, "a", [], NOW)
-    db.write(pending.postpone, "a", [], NOW)
+    db.write(leases.finish, "a", [], NOW)
+    db.write(leases.postpone, "a", [], NOW)
     assert rows(db) == []
 
 
@@ -185,19 +186,19 @@ def test_an_ending_applies_only_where_the_lease_is_still_ours(db: Database, endi
     assert claim(db, "new", NOW + LEASE) == ["U1", "U2"]
     taken = rows(db)
     if ending == "finish":
-        db.write(pending.finish, "late", ["U1", "U2"], LATER)
+        db.write(leases.finish, "late", ["U1", "U2"], LATER)
     elif ending == "postpone":
-        db.write(pending.postpone, "late", [Failure("U1", NOW, "timeout"), Failure("U2", NOW, "timeout")], LATER)
+        db.write(leases.postpone, "late", [Failure("U1", NOW, "timeout"), Failure("U2", NOW, "timeout")], LATER)
     else:
-        db.write(pending.give_back, "late", LATER)
+        db.write(leases.give_back, "late", LATER)
     assert rows(db) == taken
 
 
 def test_a_finish_concerns_nobody_who_was_given_up_meanwhile(db: Database) -> None:
     mark(db, "U1")
     claim(db, "a")
-    db.write(pending.give_back, "a", NOW + SECOND)
-    db.write(pending.finish, "a", ["U1"], LATER)
+    db.write(leases.give_back, "a", NOW + SECOND)
+    db.write(leases.finish, "a", ["U1"], LATER)
     assert rows(db, "user_id", "lease", "due_at") == [("U1", None, NOW + SECOND)]
 
 
@@ -206,7 +207,7 @@ def test_a_claim_that_is_given_back_is_due_again_as_if_nothing_had_been(db: Data
     mark(db, "U3", at=NOW + LEASE)
     claim(db, "a")
     mark(db, "U1", at=NOW + SECOND)
-    db.write(pending.give_back, "a", LATER)
+    db.write(leases.give_back, "a", LATER)
     assert rows(db, "user_id", "due_at", "lease", "attempts", "changed") == [
         ("U1", LATER, None, 0, True),
         ("U2", LATER, None, 0, False),
@@ -218,24 +219,24 @@ def test_a_claim_that_is_given_back_is_due_again_as_if_nothing_had_been(db: Data
 def test_a_release_makes_a_user_due_and_says_who_let_them_go(db: Database) -> None:
     db.write(pending.release, ["U1"], "guard", NOW)
     assert rows(db) == [given_row("U1", priority=FULL_PASS, release="guard")]
-    assert db.read(pending.guarded) == 1
+    assert db.read(backlog.guarded) == 1
     db.write(pending.release, ["U1", "U2"], "approved", LATER)
     assert rows(db, "user_id", "release", "due_at") == [("U1", "approved", NOW), ("U2", "approved", LATER)]
-    assert db.read(pending.guarded) == 0
+    assert db.read(backlog.guarded) == 0
 
 
 def test_a_release_outlives_failures_and_changes_in_flight_and_goes_with_the_row(db: Database) -> None:
     db.write(pending.release, ["U1"], "guard", NOW)
     claim(db, "a")
-    db.write(pending.postpone, "a", [Failure("U1", LATER, "timeout")], NOW)
+    db.write(leases.postpone, "a", [Failure("U1", LATER, "timeout")], NOW)
     mark(db, "U1", at=LATER)
-    [found] = db.write(pending.claim, "b", LATER, LATER + LEASE, 10)
+    [found] = db.write(leases.claim, "b", LATER, LATER + LEASE, 10)
     assert found.release == "guard"
     mark(db, "U1", at=LATER)
-    db.write(pending.finish, "b", ["U1"], LATER)
+    db.write(leases.finish, "b", ["U1"], LATER)
     assert rows(db) == [given_row("U1", due_at=LATER, release="guard")]
     claim(db, "c", LATER)
-    db.write(pending.finish, "c", ["U1"], LATER)
+    db.write(leases.finish, "c", ["U1"], LATER)
     assert rows(db) == []
 
 
@@ -243,8 +244,8 @@ def test_an_approval_that_meets_a_user_in_flight_is_not_lost(db: Database) -> No
     mark(db, "U1")
     claim(db, "a")
     db.write(pending.release, ["U1"], "approved", NOW)
-    db.write(pending.finish, "a", ["U1"], LATER)
-    [found] = db.write(pending.claim, "b", LATER, LATER + LEASE, 10)
+    db.write(leases.finish, "a", ["U1"], LATER)
+    [found] = db.write(leases.claim, "b", LATER, LATER + LEASE, 10)
     assert (found.user_id, found.release) == ("U1", "approved")
 
 
@@ -255,15 +256,15 @@ def test_only_people_at_customerio_are_marked_as_mirrored(db: Database) -> None:
 
 
 def test_the_backlog_is_counted_with_the_age_of_its_oldest(db: Database) -> None:
-    assert db.read(pending.counts, NOW) == (0, 0, 0, 0, None, 0)
+    assert db.read(backlog.counts, NOW) == (0, 0, 0, 0, None, 0)
     mark(db, "U1", at=NOW - 3 * SECOND)
     mark(db, "U2", at=NOW - 9 * SECOND)
     assert claim(db, "a", NOW, 1) == ["U2"]
-    db.write(pending.postpone, "a", [Failure("U2", LATER, "timeout")], NOW - 8 * SECOND)
+    db.write(leases.postpone, "a", [Failure("U2", LATER, "timeout")], NOW - 8 * SECOND)
     mark(db, "U3", at=NOW - 2 * SECOND)
     assert claim(db, "b", NOW, 1) == ["U1"]
-    found = db.read(pending.counts, NOW)
-    assert found == pending.Counts(due=1, waiting=2, failing=1, leased=1, oldest_at=NOW - 8 * SECOND, parked=0)
+    found = db.read(backlog.counts, NOW)
+    assert found == backlog.Counts(due=1, waiting=2, failing=1, leased=1, oldest_at=NOW - 8 * SECOND, parked=0)
 
 
 def test_concurrent_claims_never_share_a_user(store_url: str, db: Database) -> None:
@@ -275,9 +276,9 @@ def test_concurrent_claims_never_share_a_user(store_url: str, db: Database) -> N
         own = Database(store_url)
         got: list[str] = []
         turn = 0
-        while claimed := own.write(pending.claim, f"{name}-{turn}", NOW, NOW + LEASE, 17):
+        while claimed := own.write(leases.claim, f"{name}-{turn}", NOW, NOW + LEASE, 17):
             got += [each.user_id for each in claimed]
-            own.write(pending.finish, f"{name}-{turn}", [each.user_id for each in claimed[::2]], NOW)
+            own.write(leases.finish, f"{name}-{turn}", [each.user_id for each in claimed[::2]], NOW)
             turn += 1
         own.close()
         return got
@@ -297,7 +298,7 @@ def test_a_mark_that_meets_a_finish_under_way_is_not_lost(store_url: str, db: Da
         other.write(pending.mark, ["U1"], LATER, CHANGED)
 
     def finished() -> None:
-        db.write(pending.finish, "a", ["U1"], LATER)
+        db.write(leases.finish, "a", ["U1"], LATER)
 
     given.at_once([marked, finished])
     other.close()
@@ -310,7 +311,7 @@ def fail(db: Database, *user_ids: str, at: datetime = NOW) -> None:
     lease = f"tried at {at}"
     claim(db, lease, at)
     failures = [Failure(user_id, at + timedelta(hours=1), "server_error") for user_id in user_ids]
-    db.write(pending.postpone, lease, failures, at)
+    db.write(leases.postpone, lease, failures, at)
 
 
 def test_what_is_due_at_once_does_not_wait_for_another_try(db: Database) -> None:
@@ -320,8 +321,8 @@ def test_what_is_due_at_once_does_not_wait_for_another_try(db: Database) -> None
     mark(db, "U2", at=LATER, priority=AT_ONCE)
     db.write(pending.release, ["U3"], "delete", LATER)
     assert claim(db, "a", LATER) == ["U2", "U3"]
-    db.write(pending.finish, "a", ["U2", "U3"], LATER)
-    assert [each.user_id for each in db.write(pending.claim, "b", NOW + timedelta(hours=1), LATER, 9)] == ["U1"]
+    db.write(leases.finish, "a", ["U2", "U3"], LATER)
+    assert [each.user_id for each in db.write(leases.claim, "b", NOW + timedelta(hours=1), LATER, 9)] == ["U1"]
 
 
 def test_what_is_due_at_once_goes_before_everything_else(db: Database) -> None:
@@ -340,30 +341,30 @@ def test_what_is_due_at_once_and_comes_in_flight_is_due_when_the_flight_fails(db
     mark(db, "U2")
     assert claim(db, "b", LATER) == []
     due_at = NOW + timedelta(hours=1)
-    db.write(pending.postpone, "a", [Failure("U1", due_at, "refused"), Failure("U2", due_at, "refused")], LATER)
+    db.write(leases.postpone, "a", [Failure("U1", due_at, "refused"), Failure("U2", due_at, "refused")], LATER)
     assert claim(db, "b", LATER) == ["U1"]
-    db.write(pending.postpone, "b", [Failure("U1", due_at, "refused")], LATER)
+    db.write(leases.postpone, "b", [Failure("U1", due_at, "refused")], LATER)
     assert rows(db, "user_id", "due_at") == [("U1", due_at), ("U2", due_at)]
 
 
 def test_who_waits_without_having_failed_is_looked_at_when_something_changes(db: Database) -> None:
     db.write(pending.release, ["U1", "U2"], "delete_approved", NOW)
     claim(db, "a")
-    db.write(pending.wait, "a", [("U1", NOW + timedelta(days=1)), ("U2", NOW + timedelta(days=1))], NOW)
-    db.write(pending.wait, "another lease", [("U1", NOW)], NOW)
+    db.write(leases.wait, "a", [("U1", NOW + timedelta(days=1)), ("U2", NOW + timedelta(days=1))], NOW)
+    db.write(leases.wait, "another lease", [("U1", NOW)], NOW)
     assert claim(db, "b", LATER) == []
-    assert db.read(pending.counts, LATER)[:4] == (0, 0, 0, 0)
+    assert db.read(backlog.counts, LATER)[:4] == (0, 0, 0, 0)
     mark(db, "U1", at=LATER)
-    (claimed,) = db.write(pending.claim, "c", LATER, LATER + LEASE, 9)
+    (claimed,) = db.write(leases.claim, "c", LATER, LATER + LEASE, 9)
     assert (claimed.user_id, claimed.release, claimed.attempts) == ("U1", "delete_approved", 0)
-    assert db.read(pending.leaving) == 2
+    assert db.read(backlog.leaving) == 2
 
 
 def test_what_comes_in_flight_is_looked_at_when_the_flight_ends_in_a_wait(db: Database) -> None:
     mark(db, "U1", "U2")
     claim(db, "a")
     mark(db, "U1", priority=AT_ONCE)
-    db.write(pending.wait, "a", [("U1", NOW + timedelta(days=30)), ("U2", NOW + timedelta(days=30))], LATER)
+    db.write(leases.wait, "a", [("U1", NOW + timedelta(days=30)), ("U2", NOW + timedelta(days=30))], LATER)
     assert rows(db, "user_id", "due_at", "changed") == [
         ("U1", LATER, False),
         ("U2", NOW + timedelta(days=30), False),
@@ -373,19 +374,19 @@ def test_what_comes_in_flight_is_looked_at_when_the_flight_ends_in_a_wait(db: Da
 def test_a_renewed_lease_holds_for_longer(db: Database) -> None:
     mark(db, "U1", "U2")
     claim(db, "a")
-    db.write(pending.finish, "a", ["U2"], NOW)
-    assert db.write(pending.renew, "a", NOW + 2 * LEASE)
+    db.write(leases.finish, "a", ["U2"], NOW)
+    assert db.write(leases.renew, "a", NOW + 2 * LEASE)
     assert claim(db, "b", NOW + LEASE) == []
     assert claim(db, "b", NOW + 2 * LEASE) == ["U1"]
-    assert not db.write(pending.renew, "a", NOW + 9 * LEASE)
+    assert not db.write(leases.renew, "a", NOW + 9 * LEASE)
     assert claim(db, "c", NOW + 3 * LEASE) == ["U1"]
 
 
 def test_some_of_a_claim_can_be_given_back(db: Database) -> None:
     mark(db, "U1", "U2", "U3")
     claim(db, "a")
-    db.write(pending.give_back, "a", LATER, ["U1", "U3"])
-    db.write(pending.give_back, "another lease", LATER, ["U2"])
+    db.write(leases.give_back, "a", LATER, ["U1", "U3"])
+    db.write(leases.give_back, "another lease", LATER, ["U2"])
     assert rows(db, "user_id", "lease", "due_at") == [
         ("U1", None, LATER),
         ("U2", "a", NOW + LEASE),
@@ -398,19 +399,19 @@ def test_who_never_failed_can_be_claimed_before_all_others(db: Database) -> None
     fail(db, "U1", "U2")
     mark(db, "U3", at=NOW + timedelta(hours=1), priority=FULL_PASS)
     due = NOW + timedelta(hours=2)
-    [found] = db.write(pending.claim, "a", due, due + LEASE, 1, untried_first=True)
+    [found] = db.write(leases.claim, "a", due, due + LEASE, 1, untried_first=True)
     assert found.user_id == "U3"
 
 
 def test_who_fails_with_nobody_else_in_the_call_goes_alone_until_it_is_delivered(db: Database) -> None:
     mark(db, "U1")
     claim(db, "a")
-    db.write(pending.postpone, "a", [Failure("U1", LATER, "timeout", alone=True)], NOW)
-    [found] = db.write(pending.claim, "b", LATER, LATER + LEASE, 9)
+    db.write(leases.postpone, "a", [Failure("U1", LATER, "timeout", alone=True)], NOW)
+    [found] = db.write(leases.claim, "b", LATER, LATER + LEASE, 9)
     assert (found.alone, found.lease) == (True, "b")
     mark(db, "U1", at=LATER)
-    db.write(pending.finish, "b", ["U1"], LATER)
-    [found] = db.write(pending.claim, "c", LATER, LATER + LEASE, 9)
+    db.write(leases.finish, "b", ["U1"], LATER)
+    [found] = db.write(leases.claim, "c", LATER, LATER + LEASE, 9)
     assert not found.alone
 
 
@@ -419,7 +420,7 @@ def park(db: Database, *user_ids: str, at: datetime = NOW, reason: str = "refuse
     mark(db, *user_ids, at=at)
     lease = f"given up at {at}"
     claim(db, lease, at)
-    db.write(pending.park, lease, [pending.Parked(user_id, reason, 1) for user_id in user_ids], mapping_hash, at)
+    db.write(leases.park, lease, [leases.Parked(user_id, reason, 1) for user_id in user_ids], mapping_hash, at)
 
 
 def test_who_is_parked_is_kept_with_the_reason_and_not_claimed(db: Database) -> None:
@@ -430,7 +431,7 @@ def test_who_is_parked_is_kept_with_the_reason_and_not_claimed(db: Database) -> 
         ("U1", NOW, "refused", 1, None),
         ("U2", NOW, "refused", 1, None),
     ]
-    found = db.read(pending.counts, NOW + timedelta(days=400))
+    found = db.read(backlog.counts, NOW + timedelta(days=400))
     assert (found.due, found.waiting, found.failing, found.parked) == (0, 1, 0, 2)
 
 
@@ -439,7 +440,7 @@ def test_a_change_of_who_is_parked_is_a_new_try(db: Database, priority: int) -> 
     park(db, "U1", "U2")
     mark(db, "U1", at=LATER, priority=priority)
     assert claim(db, "a", LATER) == ["U1"]
-    db.write(pending.finish, "a", ["U1"], LATER)
+    db.write(leases.finish, "a", ["U1"], LATER)
     assert rows(db, "user_id") == ["U2"]
 
 
@@ -447,20 +448,20 @@ def test_a_release_is_a_new_try_of_who_is_parked(db: Database) -> None:
     park(db, "U1", "U2", "U3")
     db.write(pending.release, ["U1"], "delete", LATER)
     db.write(pending.arrived, ["U2"], LATER)
-    claimed = db.write(pending.claim, "a", LATER, LATER + LEASE, 9)
+    claimed = db.write(leases.claim, "a", LATER, LATER + LEASE, 9)
     assert sorted((each.user_id, each.attempts) for each in claimed) == [("U1", 0), ("U2", 0)]
 
 
 def test_a_pass_leaves_alone_who_is_parked_unless_they_are_others_by_now(db: Database) -> None:
     park(db, "U1", "U2")
     mark(db, "U1", "U2", at=LATER, priority=FULL_PASS)
-    db.write(pending.look_again, "hash", LATER)
+    db.write(backlog.look_again, "hash", LATER)
     assert claim(db, "a", LATER) == []
     changed = sa.update(schema.users).where(schema.users.c.id == "U1").values(version=2)
     db.write(lambda connection: connection.execute(changed))
-    db.write(pending.look_again, "hash", LATER)
+    db.write(backlog.look_again, "hash", LATER)
     assert claim(db, "b", LATER) == ["U1"]
-    db.write(pending.look_again, "another hash", LATER)
+    db.write(backlog.look_again, "another hash", LATER)
     assert claim(db, "c", LATER) == ["U2"]
 
 
@@ -468,7 +469,7 @@ def test_who_changed_in_flight_is_not_parked(db: Database) -> None:
     mark(db, "U1", "U2")
     claim(db, "a")
     mark(db, "U1", at=NOW + SECOND)
-    db.write(pending.park, "a", [pending.Parked("U1", "refused", 1), pending.Parked("U2", "refused", 1)], "hash", LATER)
+    db.write(leases.park, "a", [leases.Parked("U1", "refused", 1), leases.Parked("U2", "refused", 1)], "hash", LATER)
     assert rows(db, "user_id", "parked_at", "due_at") == [("U1", None, LATER), ("U2", LATER, LATER)]
 
 
@@ -477,8 +478,8 @@ def test_parking_applies_only_where_the_lease_is_still_ours(db: Database) -> Non
     claim(db, "late")
     claim(db, "new", NOW + LEASE)
     taken = rows(db)
-    db.write(pending.park, "late", [pending.Parked("U1", "refused", 1)], "hash", LATER)
-    db.write(pending.park, "new", [], "hash", LATER)
+    db.write(leases.park, "late", [leases.Parked("U1", "refused", 1)], "hash", LATER)
+    db.write(leases.park, "new", [], "hash", LATER)
     assert rows(db) == taken
 
 
@@ -488,7 +489,7 @@ def test_parked_users_are_replayed_by_reason_user_and_time(db: Database) -> None
     park(db, "U4", at=LATER)
 
     def replay(reason: str | None = None, user_ids: list[str] | None = None, since: datetime | None = None) -> int:
-        return db.write(pending.replay, LATER, reason=reason, user_ids=user_ids, since=since)
+        return db.write(backlog.replay, LATER, reason=reason, user_ids=user_ids, since=since)
 
     assert replay(reason="timeout") == 1
     assert claim(db, "a", LATER) == ["U3"]
@@ -504,5 +505,5 @@ def test_parked_users_are_replayed_by_reason_user_and_time(db: Database) -> None
 def test_a_parked_create_does_not_count_as_on_its_way(db: Database) -> None:
     db.write(pending.release, ["U1", "U2"], "guard", NOW)
     claim(db, "a")
-    db.write(pending.park, "a", [pending.Parked("U1", "refused", 1)], "hash", NOW)
-    assert db.read(pending.guarded) == 1
+    db.write(leases.park, "a", [leases.Parked("U1", "refused", 1)], "hash", NOW)
+    assert db.read(backlog.guarded) == 1

@@ -18,7 +18,7 @@ from connector.inbound import reader
 from connector.outbound import full_pass, preparation
 from connector.records import Event, Identifier
 from connector.settings import Attribute, Customerio, Delete, Everyone, Guard, People, Settings
-from connector.store import attempts, conflicts, events, merging, pending, schema, story, users
+from connector.store import attempts, conflicts, events, leases, merging, pending, schema, story, users
 from connector.store.attempts import Attempt
 from connector.store.conflicts import Conflict
 from connector.store.database import Database
@@ -356,11 +356,11 @@ def test_who_is_let_go_is_created_now(db: Database) -> None:
 def test_who_could_not_be_delivered_hears_the_failure_and_when_it_is_tried_again(db: Database) -> None:
     given.have(db, pro("U1", external_id="1"))
     db.write(pending.release, ["U1"], "guard", NOW)
-    db.write(pending.claim, "lease", NOW, NOW + timedelta(minutes=1), 10)
+    db.write(leases.claim, "lease", NOW, NOW + timedelta(minutes=1), 10)
     assert told(db, "1")["pending"]["in_flight"] is True
     assert "pending     in flight" in said(db, "1")
-    failure = pending.Failure("U1", NOW + timedelta(minutes=5), "server_error")
-    db.write(pending.postpone, "lease", [failure], NOW)
+    failure = leases.Failure("U1", NOW + timedelta(minutes=5), "server_error")
+    db.write(leases.postpone, "lease", [failure], NOW)
     db.write(attempts.add, [Attempt("U1", "create", 3, 503, "server_error", "no\nway")], NOW)
     words = said(db, "1")
     assert "pending     due 2026-03-01 12:05:00 UTC, 1 failed try since 2026-03-01 12:00:00 UTC: server_error" in words

@@ -12,7 +12,7 @@ from connector.commands import never_seen, plan, plan_text
 from connector.outbound import full_pass, planning
 from connector.records import Event, Seen
 from connector.settings import Customerio, Delete, Guard, People, Settings, Webhooks
-from connector.store import events, facts, pending, planned, schema
+from connector.store import events, facts, leases, pending, planned, schema
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW
@@ -174,13 +174,13 @@ def test_who_only_waits_is_looked_at_when_a_pass_finds_that_they_changed(db: Dat
         ours = sa.update(schema.pending).where(schema.pending.c.user_id == user_id)
         db.write(lambda c, ours=ours, lease=lease: c.execute(ours.values(lease=lease)))  # type: ignore[misc]
     later = NOW + timedelta(hours=1)
-    db.write(pending.wait, "a", [("A", later)], NOW)
-    db.write(pending.postpone, "b", [pending.Failure("B", later, "network")], NOW)
+    db.write(leases.wait, "a", [("A", later)], NOW)
+    db.write(leases.postpone, "b", [leases.Failure("B", later, "network")], NOW)
     in_flight = sa.update(schema.pending).where(schema.pending.c.user_id == "C").values(due_at=later)
     db.write(lambda connection: connection.execute(in_flight))
     assert decisions(db, DELETING) == {"update": {"changed": 1}, "postpone": {"waiting": 2}}
     full_pass.run(db, DELETING, lambda: NOW)
-    due = db.write(pending.claim, "d", NOW, later, 9)
+    due = db.write(leases.claim, "d", NOW, later, 9)
     assert [claim.user_id for claim in due] == ["A"]
 
 
@@ -188,14 +188,14 @@ def test_who_is_given_up_waits_until_they_or_the_settings_change(db: Database) -
     given.have(db, user("A"), user("B", version=2), user("C"))
     sent(db, "A", "B", "C", attributes={}, version=0)
     db.write(pending.mark, ["A", "B", "C"], NOW, pending.CHANGED)
-    db.write(pending.claim, "a", NOW, NOW + timedelta(hours=1), 9)
-    given_up = [pending.Parked(each, "refused", 1) for each in ("A", "B", "C")]
-    db.write(pending.park, "a", given_up, SETTINGS.mapping_hash(), NOW)
+    db.write(leases.claim, "a", NOW, NOW + timedelta(hours=1), 9)
+    given_up = [leases.Parked(each, "refused", 1) for each in ("A", "B", "C")]
+    db.write(leases.park, "a", given_up, SETTINGS.mapping_hash(), NOW)
     assert decisions(db) == {"update": {"changed": 1}, "postpone": {"waiting": 2}}
     other = settings(attributes=["plan", "seats"])
     assert decisions(db, other) == {"update": {"changed": 3}}
     full_pass.run(db, SETTINGS, lambda: NOW)
-    assert [claim.user_id for claim in db.write(pending.claim, "b", NOW, NOW + timedelta(hours=1), 9)] == ["B"]
+    assert [claim.user_id for claim in db.write(leases.claim, "b", NOW, NOW + timedelta(hours=1), 9)] == ["B"]
 
 
 def test_another_customer_id_holds_everything_that_cannot_be_undone(db: Database) -> None:

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from connector.store import attempts, events, inbox, pending, retention, schema
+from connector.store import attempts, backlog, events, inbox, leases, pending, retention, schema
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW, webhook
@@ -124,8 +124,8 @@ def test_what_was_answered_of_who_is_parked_stays_until_they_are_not(db: Databas
     log(db, 1, OLD - MONTH)  # an earlier try
     log(db, 1, OLD)
     db.write(pending.mark, ["U1", "U2"], OLD, pending.CHANGED)
-    db.write(pending.claim, "a", OLD, NOW, 2)
-    db.write(pending.park, "a", [pending.Parked("U1", "refused", 1)], "hash", OLD)
+    db.write(leases.claim, "a", OLD, NOW, 2)
+    db.write(leases.park, "a", [leases.Parked("U1", "refused", 1)], "hash", OLD)
     page = db.read(retention.old_attempts, NOW - MONTH, 0)
     assert page is not None
     assert (page.old, db.write(retention.delete_attempts, NOW - MONTH, page)) == (1, 1)
@@ -133,7 +133,7 @@ def test_what_was_answered_of_who_is_parked_stays_until_they_are_not(db: Databas
     page = db.read(retention.old_attempts, NOW - MONTH, 0)
     assert page is not None
     assert (page.old, db.write(retention.delete_attempts, NOW - MONTH, page)) == (0, 0)
-    db.write(pending.replay, NOW, reason=None, user_ids=None, since=None)
+    db.write(backlog.replay, NOW, reason=None, user_ids=None, since=None)
     page = db.read(retention.old_attempts, NOW - MONTH, 0)
     assert page is not None
     assert (page.old, db.write(retention.delete_attempts, NOW - MONTH, page)) == (1, 1)

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from connector.commands import export_events
 from connector.core import ulid
 from connector.records import Event
-from connector.store import events, export, migrate, pending, schema
+from connector.store import events, export, leases, migrate, pending, schema
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW, SETTINGS
@@ -75,7 +75,7 @@ def test_a_user_an_event_and_a_pending_row_of_whom_only_what_is_known_was_said(d
     assert (user["customerio"], user["preferences"]) == ({}, {})
     assert (event["source"], event["type"], event["properties"], event["context"]) == ("sql", "track", {}, {})
     assert (event["outbound"], event["activity_id"]) == ("none", None)
-    (claim,) = db.write(pending.claim, "lease", now + timedelta(minutes=1), now + timedelta(minutes=2), 10)
+    (claim,) = db.write(leases.claim, "lease", now + timedelta(minutes=1), now + timedelta(minutes=2), 10)
     assert (claim.user_id, claim.attempts, claim.release) == (user["id"], 0, None)
 
 

@@ -11,7 +11,7 @@ import pytest
 from connector.commands import sync as syncing
 from connector.records import Received
 from connector.settings import Settings
-from connector.store import inbox, pending, schema
+from connector.store import backlog, inbox, schema
 from connector.store.database import Database
 from tests.places import Give, Place, Sandbox
 from tests.store import given
@@ -37,7 +37,7 @@ def settings_for(place: Place, sandbox: Sandbox, api: str, most: int = 30, names
 def try_again(db: Database, clock: Clock) -> None:
     """Later on, and whoever was given up anew."""
     clock.move(hours=2)
-    db.write(pending.replay, clock.now, reason=None, user_ids=None, since=None)
+    db.write(backlog.replay, clock.now, reason=None, user_ids=None, since=None)
 
 
 def not_delivered(summary: syncing.Summary) -> int:

@@ -17,7 +17,7 @@ from connector.commands import sync as syncing
 from connector.outbound.client import TrackClient
 from connector.outbound.throttle import Throttle
 from connector.settings import Settings
-from connector.store import attempts, mirror, pending, schema
+from connector.store import attempts, leases, mirror, schema
 from connector.store.database import Database
 from connector.store.schema import users
 from tests.places import Give, Place, Sandbox
@@ -176,7 +176,7 @@ async def test_what_was_sent_on_a_lost_lease_is_not_recorded(db: Database, place
 
     def take_over(_request: web.Request, _body: dict[str, Any]) -> web.Response:
         late = app.now() + timedelta(hours=1)
-        db.write(pending.claim, "another worker", late, late + timedelta(hours=1), 10)
+        db.write(leases.claim, "another worker", late, late + timedelta(hours=1), 10)
         return web.json_response({})
 
     async with track_api(take_over) as url:

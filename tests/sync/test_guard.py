@@ -12,7 +12,7 @@ from connector.commands import approve as approving
 from connector.commands import sync as syncing
 from connector.outbound import full_pass, limits
 from connector.settings import Settings
-from connector.store import pending, runs
+from connector.store import backlog, runs
 from connector.store.database import Database
 from tests.places import Give, Place, Sandbox
 
@@ -185,4 +185,4 @@ async def test_a_pass_that_lost_its_turn_lets_nobody_go(
     monkeypatch.setattr(limits, "let_go_since", begin_another)
     with pytest.raises(errors.Failed, match="another one took over"):
         full_pass.run(db, settings, app.now)
-    assert db.read(pending.guarded) == 0
+    assert db.read(backlog.guarded) == 0

@@ -28,7 +28,7 @@ from connector.commands import sync as syncing
 from connector.core import encode
 from connector.outbound import planning
 from connector.settings import Settings
-from connector.store import pending, schema
+from connector.store import backlog, schema
 from connector.store.database import Database
 from tests.places import Place, Sandbox
 from tests.store import given
@@ -169,7 +169,7 @@ async def plan_and_sync(db: Database, settings: Settings, sandbox: Sandbox, now:
     people = list(planning.everyone(db, settings, now, outlook.holds))
     expected = [each for each in people if each.reason != "held"]
     calls_before, ids_before = sandbox.state.calls_received, live(db)
-    nobody_on_their_way = not db.read(pending.leaving)
+    nobody_on_their_way = not db.read(backlog.leaving)
     known_by = {f"cio_{each.cio_id}": str(each.id or each.email).lower() for each in sandbox.state.people}
 
     summary = await syncing.sync(db, settings, lambda: now)

@@ -19,7 +19,7 @@ from connector import app
 from connector.commands import sync as syncing
 from connector.outbound import delivery
 from connector.settings import Settings
-from connector.store import mirror, pending, schema
+from connector.store import backlog, mirror, schema
 from connector.store.database import Database
 from tests.places import Give, Place
 from tests.store import given
@@ -176,4 +176,4 @@ async def test_an_api_that_fails_now_and_then_is_not_called_once_for_each_user(
         give(settings, *(user(number) for number in range(512)))
         await syncing.sync(db, settings, app.now)
     assert calls < 200
-    assert db.read(pending.counts, app.now()).parked == 0
+    assert db.read(backlog.counts, app.now()).parked == 0

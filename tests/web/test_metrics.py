@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from connector import app
 from connector.metrics import Metrics
-from connector.store import held, pending, schema
+from connector.store import backlog, held, leases, pending, schema
 from connector.store.database import Database
 from tests.places import Place
 from tests.store import given
@@ -49,7 +49,7 @@ async def test_the_backlog_people_and_who_is_held_are_as_the_store_has_them(db: 
     given.have(db, *(given.user(user_id) for user_id in ids))
     given.sent(db, given.person("U0"), given.person("U1"), given.person("U2", deleted_at=now))
     db.write(pending.mark, ids[:1], now - 2 * HOUR, pending.CHANGED)
-    db.write(pending.claim, "a worker", now, now + HOUR, 1)
+    db.write(leases.claim, "a worker", now, now + HOUR, 1)
     db.write(pending.mark, ids[1:4], now - HOUR, pending.CHANGED)
     db.write(pending.mark, ids[4:5], now + HOUR, pending.CHANGED)
     db.write(pending.mark, ids[6:], now, pending.CHANGED)
@@ -88,7 +88,7 @@ async def test_while_the_store_cannot_be_reached_the_rest_is_still_told(
         def fail(*_arguments: object) -> None:
             raise sa.exc.OperationalError("SELECT", {}, Exception("gone"))
 
-        monkeypatch.setattr(pending, "counts", fail)
+        monkeypatch.setattr(backlog, "counts", fail)
         found = await scraped(running)
         assert found["connector_connections"] >= 0
         for name in ("connector_people", 'connector_backlog{state="due"}', 'connector_held{what="delete"}'):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import shutil
 import signal
@@ -27,7 +28,7 @@ from connector.commands.prove.load import Load
 from connector.commands.prove.options import EVERY_SECONDS, FAULTS, GRACE_SECONDS, LATENCY, Wanted
 from connector.commands.prove.progress import Shown
 from connector.commands.prove.report import Figures, Outcome
-from connector.commands.prove.stories import LARGE, LARGE_SEATS, MEMBERS, PICKED, Story
+from connector.commands.prove.stories import LARGE, LARGE_SEATS, MEMBERS, PICKED
 from connector.inbound.webhooks import PATH
 from connector.settings import Settings
 from connector.store.database import Database
@@ -35,6 +36,7 @@ from connector.store.schema import inbox, users
 
 _SITE_ID = "prove-site"
 _SEED_BITS = 31
+_SPEED = 3600  # Customer.io's own reports are tried again after an hour: here a second
 _LOOK_AGAIN = 0.2
 _THERE_SECONDS = 120.0
 _THERE_SHARE = 0.5  # of the people, before the first webhook reports on some
@@ -155,9 +157,18 @@ async def _prove_in(folder: Path, wanted: Wanted, shown: Shown) -> Outcome:
             async with processes.connectors(folder, settings, wanted.roles) as children:
                 await load.begin()
                 await _people_are_there(session, sandbox.url, wanted)
+                shown.say(f"{wanted.users:,} users told of; webhooks, edits, kills")
                 killed = await _kill_amid(load, wanted, children, db, session, sandbox.url, shown)
-                answers, faults = await _calm_down(session, sandbox.url, shown)
-                crashes = await settling.settle(db, load.stories, children, wanted.patience_seconds, shown.left)
+                faults = await _calm_down(session, sandbox.url, shown)
+                crashes = await settling.settle(
+                    db,
+                    functools.partial(killing.undelivered, session, sandbox.url),
+                    load.stories,
+                    children,
+                    wanted.patience_seconds,
+                    shown.left,
+                )
+                answers = await evidence.acknowledged(session, sandbox.url)
                 statuses = [(child, await child.stop()) for child in children]
         unclean = [
             Case("crashed", "unclean_stop", child.name, f"exit {status}") for child, status in statuses if status
@@ -200,10 +211,8 @@ async def _kill_amid(
     return killed
 
 
-async def _calm_down(
-    session: aiohttp.ClientSession, sandbox_url: str, shown: Shown
-) -> tuple[list[str], Mapping[str, int]]:
-    """Once all webhooks are acknowledged, no more faults: their ids, and the faults that there were."""
+async def _calm_down(session: aiohttp.ClientSession, sandbox_url: str, shown: Shown) -> Mapping[str, int]:
+    """Once all webhooks are acknowledged, no more faults; returns those that there were."""
     shown.say("no more kills; until every webhook is acknowledged")
     while (standing := await killing.webhooks(session, sandbox_url))["mixes_under_way"]:
         shown.webhooks(standing["acknowledged"])
@@ -213,7 +222,7 @@ async def _calm_down(
     async with session.delete(f"{sandbox_url}/sandbox/faults") as response:
         response.raise_for_status()
     shown.say("no more faults; until nothing is left to do")
-    return await evidence.acknowledged(session, sandbox_url), faults
+    return faults
 
 
 async def _people_are_there(session: aiohttp.ClientSession, sandbox_url: str, wanted: Wanted) -> None:
@@ -291,6 +300,7 @@ def _sandbox_options(wanted: Wanted, secrets: Mapping[str, str], url: str) -> li
         "--webhook-url": url + PATH,
         "--seed": wanted.seed,
         "--latency": LATENCY,
+        "--speed": _SPEED,
     }
     shares = [word for fault, share in FAULTS.items() for word in ("--fail-share", f"{fault}={share}")]
     return [*(str(word) for pair in options.items() for word in pair), *shares]

@@ -32,7 +32,7 @@ class Case(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A user in the store. `has_to_be_out`: Customer.io told of an opt-out before the person was created as they are."""
+    """A user in the store. `has_to_be_out`: the opt-out is older than the person, who was created without it else."""
 
     external_id: str
     seq: int
@@ -115,7 +115,7 @@ def _people(evidence: Evidence) -> Iterator[Case]:
     found: dict[str, dict[str, Any]] = {}
     by_email: dict[str, str] = {}
     for person in evidence.people:
-        first = by_email.setdefault(str(person.attributes.get("email")), person.customer_id)
+        first = by_email.setdefault(str(person.attributes.get("email", person.customer_id)), person.customer_id)
         if person.customer_id in found or first != person.customer_id:
             yield Case("doubled", "two_people", person.customer_id, f"and {first}")
         found[person.customer_id] = person.attributes

@@ -1,4 +1,4 @@
-"""What there is to compare: the store, once nobody writes to it any more, and the sandbox's journal gone through again."""
+"""What there is to compare: the store, once nobody writes to it, and the sandbox's journal, gone through again."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ from connector.store import inbox
 from connector.store.database import Database
 from connector.store.schema import pending
 
-_MOVING_SHARE = 0.7  # of the kills; later ones let what has left be deleted, and come back
+_LEAST_SECONDS = 40.0  # for all kills: who leaves at the beginning must be deleted, and come back, amid them
+_MOVING_SHARE = 0.75  # of the kills
 _EARLY = 0.15  # of the kills hit a process that is only starting
 _AFTER_START_SECONDS = (0.1, 1.2)
 _EARLY_SECONDS = (0.0, 1.5)
@@ -62,6 +63,8 @@ async def go_on(
     rng = random.Random(f"{wanted.seed} kills")  # noqa: S311 - a plan that can be repeated, no secret
     restart_before = set(rng.sample(range(wanted.kills), min(wanted.restarts, wanted.kills)))
     killed = Killed()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     for number in range(wanted.kills):
         part = wanted.events * (number + 1) // wanted.kills - wanted.events * number // wanted.kills
         await _send(session, sandbox_url, part)
@@ -69,6 +72,7 @@ async def go_on(
             await asyncio.sleep(rng.uniform(*_AFTER_START_SECONDS))
             await _restart(wanted.restart_command)
             killed.restarts += 1
+        await asyncio.sleep(began + _LEAST_SECONDS * number / wanted.kills - loop.time())
         victim = rng.choice(children)
         early = rng.random() < _EARLY
         if not early:
@@ -106,6 +110,12 @@ async def webhooks(session: aiohttp.ClientSession, sandbox_url: str) -> dict[str
     if found["failures"]:
         raise errors.Failed(f"the sandbox failed: {found['failures']}")
     return found
+
+
+async def undelivered(session: aiohttp.ClientSession, sandbox_url: str) -> int:
+    """How many webhooks the sandbox has to deliver."""
+    standing = await webhooks(session, sandbox_url)
+    return int(standing["backlog"] + standing["mixes_under_way"])
 
 
 async def _send(session: aiohttp.ClientSession, sandbox_url: str, count: int) -> None:

@@ -3,13 +3,14 @@
     editors, each with users of its own -> /v1/batch, signed webhooks beside it (from the sandbox) -> the connector
     one more editor                     -> SQL, as the README says it, straight into the store
 
-An edit is said until it is acknowledged, with the same message id, and the next one of that user comes after that: so the
-last edit is what the user is. Who leaves may come back about when they are deleted.
+An edit is said until it is acknowledged, with the same message id, and the next one of that user comes after that: so
+the last edit is what the user is. Who leaves may come back about when they are deleted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -132,8 +133,7 @@ class Load:
     def _to(self, session: aiohttp.ClientSession) -> Say:
         async def say(edits: Sequence[Edit]) -> None:
             body = msgspec.json.encode({"batch": [_message(each) for each in edits]})
-            while not await self._post(session, body):
-                await asyncio.sleep(_TRY_AGAIN_SECONDS)
+            await _until(lambda: self._post(session, body))
 
         return say
 
@@ -156,8 +156,7 @@ class Load:
         async def say(edits: Sequence[Edit]) -> None:
             for each in edits:
                 marked = rng.random() < _MARKED
-                while not await self._write(each, marked=marked):
-                    await asyncio.sleep(_TRY_AGAIN_SECONDS)
+                await _until(functools.partial(self._write, each, marked=marked))
 
         return say
 
@@ -176,6 +175,13 @@ class Load:
 
     def _rng(self, *purpose: object) -> random.Random:
         return random.Random(f"{self._seed} {purpose}")  # noqa: S311 - a plan that can be repeated, no secret
+
+
+async def _until(done: Callable[[], Awaitable[bool]]) -> None:
+    while True:
+        if await done():
+            return
+        await asyncio.sleep(_TRY_AGAIN_SECONDS)
 
 
 def _message(edit: Edit) -> dict[str, object]:

@@ -8,7 +8,7 @@ GRACE_SECONDS = 20
 EVERY_SECONDS = 3
 
 # Kinds of faults that say nothing about anybody: a refusal would park people for good, as it should.
-FAULTS = {"500": 0.03, "503": 0.03, "429:1": 0.01, "cut": 0.03, "apply-cut": 0.04, "hang:1": 0.02, "hang:9": 0.01}
+FAULTS = {"500": 0.06, "503": 0.05, "429:1": 0.02, "cut": 0.06, "apply-cut": 0.08, "hang:1": 0.03, "hang:9": 0.01}
 LATENCY = "150ms"
 
 _FEWEST_USERS = 200
@@ -34,8 +34,8 @@ class Wanted:
 
     @property
     def users(self) -> int:
-        """How many are told of: so many that those whom killed workers had in hand, and who wait for their leases to run
-        out, are a small part."""
+        """How many are told of: so many that those whom killed workers had in hand, and who wait for their leases to
+        run out, are a small part."""
         return max(_FEWEST_USERS, self.events // _EVENTS_A_USER)
 
     @property

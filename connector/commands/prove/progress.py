@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +19,7 @@ class Shown:
 
     def __init__(self, console: Console, wanted: Wanted) -> None:
         self._console = console
+        self._began = time.monotonic()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -41,8 +43,8 @@ class Shown:
         self._progress.stop()
 
     def say(self, text: str) -> None:
-        """A line that stays."""
-        self._console.print(text, style="dim")
+        """A line that stays, with the seconds since the start."""
+        self._console.print(f"{time.monotonic() - self._began:4.0f} s  {text}", style="dim")
 
     def killed(self, killed: Killed, webhooks: int, edits: int) -> None:
         """After each kill."""
@@ -56,5 +58,6 @@ class Shown:
 
     def left(self, left: Left) -> None:
         """While all is waited for."""
-        more = f"{left.unread:,} to read, {left.pending:,} pending, {left.leaving:,} leaving, {left.behind:,} behind"
+        unread = left.undelivered + left.unread
+        more = f"{unread:,} to read, {left.pending:,} pending, {left.leaving:,} leaving, {left.behind:,} behind"
         self._progress.update(self._kills, more=more)

@@ -60,7 +60,7 @@ class Outcome:
             "delivered": (moved.delivered, wanted.users + wanted.events // 40),
             "moves": (moved.moves, 1),
             "deleted": (moved.deleted, 1),
-            "faults": (sum(moved.faults.values()), max(1, wanted.kills // 2)),
+            "faults": (sum(moved.faults.values()), max(1, wanted.kills // 4)),
         }
         return [f"{name}: {found:,}, at least {least:,}" for name, (found, least) in floors.items() if found < least]
 

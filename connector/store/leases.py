@@ -1,0 +1,193 @@
+"""Claims: users who are due are ours until the lease runs out, or what came of them is written.
+
+A claim writes a fresh lease token and moves `due_at` past the lease, so the users of a worker that died come due again
+by themselves; a worker that lives renews it. Everything that ends a claim applies only where the lease is still ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from connector.records import Claim
+from connector.store import database
+from connector.store.pending import AT_ONCE, CHUNK, NO_FAILURES, NOT_PARKED
+from connector.store.schema import pending
+
+
+class Failure(NamedTuple):
+    """A claimed user who could not be delivered: due again when, and why; `alone` from now on, or not."""
+
+    user_id: str
+    due_at: datetime
+    reason: str
+    alone: bool = False
+
+
+class Parked(NamedTuple):
+    """A claimed user who is given up: why, and of which version of them that is said."""
+
+    user_id: str
+    reason: str
+    version: int
+
+
+def claim(
+    connection: Connection, lease: str, now: datetime, until: datetime, limit: int, *, untried_first: bool = False
+) -> list[Claim]:
+    """Takes up to `limit` users who are due, the most urgent first; ours until `until`. With `untried_first`, those
+    who never failed come before all others: for a call that is to show whether calls are taken at all."""
+    untried = [sa.case((pending.c.attempts > 0, 1), else_=0)] if untried_first else []
+    due = (
+        sa.select(pending.c.user_id)
+        .where(pending.c.due_at <= now, NOT_PARKED)
+        .order_by(*untried, pending.c.priority, pending.c.due_at)
+        .limit(limit)
+        # Without SKIP LOCKED two workers wait for each other's claim, then take the same users.
+        .with_for_update(skip_locked=True)
+        # As a CTE, because PostgreSQL may run a plain subquery with LIMIT more than once.
+        .cte("due")
+    )
+    statement = (
+        sa.update(pending)
+        .where(pending.c.user_id.in_(sa.select(due.c.user_id)))
+        .values(lease=lease, due_at=until, changed=False)
+        .returning(pending.c.user_id, pending.c.attempts, pending.c.failing_since, pending.c.release, pending.c.alone)
+    )
+    return [Claim(row[0], row[1], row[2], row[3], row[4], lease) for row in connection.execute(statement)]
+
+
+def renew(connection: Connection, lease: str, until: datetime) -> bool:
+    """Whoever is left in the claim is ours until then. False when nobody is: it ran out, and others took them."""
+    ours = sa.update(pending).where(pending.c.lease == lease).values(due_at=until)
+    return connection.execute(ours).rowcount > 0
+
+
+def still_ours(connection: Connection, leases: Mapping[str, str]) -> set[str]:
+    """Of leases by user, those who are still ours, locked to the end of the transaction."""
+    found: set[str] = set()
+    ordered = sorted(leases)
+    for start in range(0, len(ordered), CHUNK):
+        chosen = database.among(connection, pending.c.user_id, ordered[start : start + CHUNK])
+        query = sa.select(pending.c.user_id, pending.c.lease).where(chosen, pending.c.lease.is_not(None))
+        rows = connection.execute(query.order_by(pending.c.user_id).with_for_update())
+        found.update(user_id for user_id, lease in rows if lease == leases[user_id])
+    return found
+
+
+def finish(connection: Connection, lease: str, user_ids: Sequence[str], now: datetime) -> None:
+    """Done with these users: their rows go, but for those that changed in flight, which are due again now.
+
+    Those keep their release: a change must not take back what was approved.
+    """
+    for start in range(0, len(user_ids), CHUNK):
+        chosen = database.among(connection, pending.c.user_id, user_ids[start : start + CHUNK])
+        ours = sa.and_(pending.c.lease == lease, chosen)
+        connection.execute(sa.delete(pending).where(ours, pending.c.changed.is_(False)))
+        connection.execute(
+            sa.update(pending)
+            .where(ours)
+            .values(
+                lease=None,
+                changed=False,
+                due_at=now,
+                **NO_FAILURES,
+            )
+        )
+
+
+def postpone(connection: Connection, lease: str, failures: Sequence[Failure], now: datetime) -> None:
+    """Could not deliver these users: they stay, each with its due time and reason. What has to go at once, and came
+    while they were in flight, is due now."""
+    if not failures:
+        return
+    came_in_flight = sa.and_(pending.c.changed, pending.c.priority <= AT_ONCE)
+    statement = (
+        sa.update(pending)
+        .where(pending.c.lease == lease, pending.c.user_id == sa.bindparam("of_user"))
+        .values(
+            lease=None,
+            changed=False,
+            due_at=sa.case(
+                (came_in_flight, sa.bindparam("now", now, pending.c.due_at.type)),
+                else_=sa.bindparam("at", type_=pending.c.due_at.type),
+            ),
+            reason=sa.bindparam("why"),
+            alone=sa.bindparam("by_themselves", type_=pending.c.alone.type),
+            attempts=pending.c.attempts + 1,
+            failing_since=sa.func.coalesce(pending.c.failing_since, sa.bindparam("now", now, pending.c.due_at.type)),
+        )
+    )
+    connection.execute(
+        statement,
+        [
+            {
+                "of_user": each.user_id,
+                "at": each.due_at,
+                "why": each.reason,
+                "by_themselves": each.alone,
+                "now": now,
+            }
+            for each in failures
+        ],
+    )
+
+
+def park(connection: Connection, lease: str, given_up: Sequence[Parked], mapping_hash: str, now: datetime) -> None:
+    """Gives these users up for now. Who changed while they were in flight is tried once more instead, now."""
+    if not given_up:
+        return
+    changed, at = pending.c.changed, pending.c.due_at.type
+    statement = (
+        sa.update(pending)
+        .where(pending.c.lease == lease, pending.c.user_id == sa.bindparam("of_user"))
+        .values(
+            lease=None,
+            changed=False,
+            alone=False,
+            due_at=sa.bindparam("now", type_=at),
+            reason=sa.bindparam("why"),
+            attempts=pending.c.attempts + 1,
+            failing_since=sa.func.coalesce(pending.c.failing_since, sa.bindparam("now", type_=at)),
+            parked_at=sa.case((changed, sa.null()), else_=sa.bindparam("now", type_=at)),
+            parked_version=sa.bindparam("version"),
+            parked_hash=sa.bindparam("hash"),
+        )
+    )
+    connection.execute(
+        statement,
+        [
+            {
+                "of_user": each.user_id,
+                "why": each.reason,
+                "version": each.version,
+                "hash": mapping_hash,
+                "now": now,
+            }
+            for each in given_up
+        ],
+    )
+
+
+def wait(connection: Connection, lease: str, due: Sequence[tuple[str, datetime]], now: datetime) -> None:
+    """Nothing can be done for these users before their time, unless something changed while they were in flight; no
+    attempt is counted, and what was let go stays so."""
+    for user_id, due_at in due:
+        ours = pending.c.lease == lease, pending.c.user_id == user_id
+        at = sa.case((pending.c.changed, sa.literal(now, pending.c.due_at.type)), else_=due_at)
+        connection.execute(sa.update(pending).where(*ours).values(lease=None, changed=False, due_at=at))
+
+
+def give_back(connection: Connection, lease: str, due_at: datetime, user_ids: Sequence[str] | None = None) -> None:
+    """Ends our claim of these users, or of whoever is left in it, without having tried: they are due at `due_at`, no
+    attempt counted."""
+    ours = sa.update(pending).where(pending.c.lease == lease).values(lease=None, due_at=due_at)
+    if user_ids is None:
+        connection.execute(ours)
+        return
+    for start in range(0, len(user_ids), CHUNK):
+        connection.execute(ours.where(database.among(connection, pending.c.user_id, user_ids[start : start + CHUNK])))

@@ -37,7 +37,7 @@ from connector.inbound.webhooks import MAX_BODY_BYTES, PATH
 from connector.keeping import Keeper
 from connector.metrics import Metrics
 from connector.outbound.loops import Outbound
-from connector.outbound.recording import Tally
+from connector.outbound.tally import Tally
 from connector.settings import Settings
 from connector.store import database, migrate
 from connector.store.database import Database
@@ -221,7 +221,7 @@ async def _at_work(
     keeper = Keeper(db)
     ending = asyncio.Event()
     receiving = Receiving(db, current.get, now, metrics, keeper.is_told)
-    outbound = Outbound(db, current.get, current.edited, now, lambda: adopting.adopt(db, now), _counted(metrics))
+    outbound = Outbound(db, current.get, current.edited, now, lambda: adopting.everything(db, current.get(), now), _counted(metrics))
 
     def not_ready() -> str | None:
         if ending.is_set():

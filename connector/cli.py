@@ -30,6 +30,7 @@ from connector.commands import (
     plan,
     readmit,
     replay_command,
+    resend,
     sandbox_server,
     segments,
     status_text,
@@ -255,6 +256,7 @@ cli.command(name="person")(person.command)
 cli.command(name="plan")(plan.command)
 cli.command(name="prove")(prove.command)
 cli.command(name="readmit")(readmit.command)
+cli.command(name="resend")(resend.command)
 cli.command(name="sandbox")(sandbox_server.command)
 cli.command(name="segments")(segments.command)
 
@@ -262,7 +264,6 @@ cli.command(name="segments")(segments.command)
 NOT_YET = {
     "init": "asks for the credentials and writes the settings",
     "tail": "a line for each webhook, decision and call",
-    "resend": "sends events again",
     "settings": "the history of the settings",
 }
 

@@ -278,6 +278,7 @@ class Subject:
     cio_id: str | None = None
     preferences: Mapping[str, Mapping[str, Preference]] = field(default_factory=dict)
     id_deleted_at: datetime | None = None
+    anonymous_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

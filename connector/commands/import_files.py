@@ -36,7 +36,7 @@ from connector.commands.rows import Bad, Line, Shape, event_rows, message_rows, 
 from connector.commands.rows.source import Options, Source
 from connector.inbound import upsert
 from connector.records import EventRow, Received, UserRow
-from connector.settings import Settings
+from connector.settings import Events, Settings
 from connector.store import database, imports, inbox, runs
 from connector.store.database import Database
 
@@ -49,6 +49,8 @@ _COLLECT_AFTER = 100_000  # objects made and not freed since
 # SQLite's lock is not fair: who waits for it looks every tenth of a second, and must find it free then.
 _GAP = 0.12
 _NEW_OR_NOT = ("stored", "duplicate")
+# What becomes of events that are to be sent; all of them are stored.
+SENDING = ("triggering", "due", "too_old", "not_whitelisted")
 _REFUSED = {"store_refused": "the database can't hold something in this row"}
 
 
@@ -78,6 +80,10 @@ class Summary:
         """Rows that are in the store now, by this run."""
         return self.results.total() - self.erased
 
+    def count(self, word: str) -> int:
+        """How many rows became that; an event is stored whether or not it will be sent."""
+        return self.results[word] + (sum(self.results[each] for each in SENDING) if word == "stored" else 0)
+
     @property
     def erased(self) -> int:
         """Rows about people who were erased: not taken, and kept nowhere, not among the rejects either."""
@@ -98,14 +104,16 @@ def collect_less() -> None:
     gc.set_threshold(_COLLECT_AFTER, 20, 100)
 
 
-def kind(what: What, *, send: bool = False, opt_out: str = "") -> Kind:
-    """How it is imported; `send` is for events, `opt_out` the attribute of users that says they have unsubscribed."""
+def kind(what: What, *, send: Events | None = None, opt_out: str = "") -> Kind:
+    """How it is imported; `send` is for events and says which of them are due, `opt_out` is the attribute of users that
+    says they have unsubscribed."""
     match what:
         case What.users:
             return replace(USERS, store=functools.partial(_store_users, opt_out=opt_out))
         case What.events:
             store = functools.partial(_store_events, send=send)
-            return Kind("events to send" if send else "events", event_rows.SHAPE, store, {}, _NEW_OR_NOT)
+            name = "events" if send is None else "events to send"
+            return Kind(name, event_rows.SHAPE, store, {}, _NEW_OR_NOT)
         case What.messages:
             return Kind("messages", message_rows.SHAPE, _append, {}, _NEW_OR_NOT)
 
@@ -116,8 +124,10 @@ def _store_users(
     return upsert.upsert(connection, batch, now, opt_out)
 
 
-def _store_events(connection: Connection, batch: Sequence[EventRow], now: datetime, *, send: bool) -> Sequence[str]:
-    return upsert.events(connection, batch, now, send=send)
+def _store_events(
+    connection: Connection, batch: Sequence[EventRow], now: datetime, *, send: Events | None
+) -> Sequence[str]:
+    return upsert.events(connection, batch, now, send)
 
 
 def _append(connection: Connection, batch: Sequence[Received], _now: datetime) -> Sequence[str]:

@@ -26,7 +26,7 @@ from connector.inbound.reader import Reader
 from connector.outbound import planning
 from connector.outbound.planning import Outlook
 from connector.settings import Settings
-from connector.store import story
+from connector.store import due_events, story
 from connector.store.database import Database
 
 
@@ -68,6 +68,7 @@ def command(
 def tell(db: Database, before: Settings, wanted: Settings, outlook: Outlook, now: datetime) -> dict[str, Any]:
     """The plan as `--json` prints it, but for the people."""
     plan, sending = outlook.plan, outlook.plan.sending
+    due = db.read(due_events.outlook, now)
     return {
         "hash": wanted.sent_hash(),
         "surprises": [
@@ -76,7 +77,9 @@ def tell(db: Database, before: Settings, wanted: Settings, outlook: Outlook, now
             *never_seen.lines(db, wanted, now),
         ],
         "decisions": plan.decisions,
-        "events": 0,
+        "events": sum(due.by_name.values()),
+        "events_by_name": due.by_name,
+        "events_triggering": due.triggering,
         "operations": sending.operations,
         "calls": sending.calls,
         "bytes": sending.bytes,

@@ -19,6 +19,7 @@ from connector.settings import Settings, values
 _EXPECTED = frozenset({"unchanged", "not_in_segment", "left_kept", "merged", "only_from_customerio", "awaits_pass"})
 _ORDER = ("create", "update", "delete", "postpone", "skip")
 _MOST_EMPTIED = 5
+_MOST_NAMES = 5
 _MARKUP = re.compile(r"[\\`*_|\[\]~>#]")
 
 
@@ -125,7 +126,7 @@ def _decisions(told: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
 
 
 def _totals(told: Mapping[str, Any]) -> Iterator[str]:
-    yield f"events: {told['events']:,}, because this version sends none"
+    yield from _events(told)
     operations, calls = (
         _counted(told["operations"], "operation", "operations"),
         _counted(told["calls"], "call", "calls"),
@@ -136,6 +137,21 @@ def _totals(told: Mapping[str, Any]) -> Iterator[str]:
     )
     held_back = ", ".join(told["guard"]["reasons"])
     yield f"guard: holds ({held_back})" if told["guard"]["held"] else "guard: holds nothing"
+
+
+def _events(told: Mapping[str, Any]) -> Iterator[str]:
+    """What is due of those who are or become people; nobody can tell how many of the others will."""
+    if not told["events"]:
+        yield "events: none due"
+        return
+    names = list(told["events_by_name"].items())
+    shown = [f"{number:,} {quoted(name)}" for name, number in names[:_MOST_NAMES]]
+    if (others := len(names) - _MOST_NAMES) > 0:
+        shown.append(f"{others:,} other names")
+    yield (
+        f"events: {told['events']:,} due ({', '.join(shown)}), of which {told['events_triggering']:,} are young enough "
+        "to trigger campaigns; only those of people are sent"
+    )
 
 
 def _counted(number: int, one: str, more: str) -> str:

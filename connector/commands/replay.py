@@ -45,7 +45,7 @@ class Summary:
         return {"put_back": self.put_back, "read": self.read, "ignored": self.ignored, "unread": unread}
 
 
-def since(given: str, zone: str, now: datetime) -> datetime:
+def since(given: str, zone: str, now: datetime, option: str = "--since") -> datetime:
     """A time (read in `zone` when it has no offset), or how long ago. Raises Misconfigured for any other text."""
     at = times.parse(given, ZoneInfo(zone))
     if at is not None:
@@ -54,7 +54,7 @@ def since(given: str, zone: str, now: datetime) -> datetime:
         return now - _duration.validate_python(given)
     except ValidationError:
         example = '"2026-03-01T12:00:00Z", or how long ago, such as "24h"'
-        raise errors.Misconfigured(f"--since must be a time such as {example}") from None
+        raise errors.Misconfigured(f"{option} must be a time such as {example}") from None
 
 
 async def webhooks(

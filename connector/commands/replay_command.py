@@ -32,7 +32,7 @@ def command(
     settings: terminal.SettingsFile = None,
     as_json: terminal.AsJson = False,
 ) -> None:
-    """Read webhooks again that could not be read, or try users again who could not be delivered."""
+    """Read webhooks again that could not be read, or try users and events again that could not be delivered."""
     if what is What.webhooks and user:
         raise errors.Misconfigured("--user is for `connector replay parked`")
     if what is What.parked and kind is not None:

@@ -1,33 +1,38 @@
-"""`connector replay parked`: tries users again who could not be delivered.
+"""`connector replay parked`: tries users and events again that could not be delivered.
 
-They are only made due: a running connector sends them, or the next `connector sync`.
+They are only made due: a running connector sends them, or the next `connector sync`. Events go out under the ids that
+they have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from connector import errors
-from connector.store import backlog, database, story
+from connector.inbound import due
+from connector.store import backlog, database, due_events, story
 from connector.store.database import Database
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How many are tried again, how many of those who were named are not, and who is still parked, by reason."""
+    """How many users are tried again, how many of those who were named are not, and who is still parked, by reason;
+    likewise how many events, and which still are."""
 
     replayed: int
     passed_over: int
     parked: dict[str, int]
+    events: int
+    parked_events: dict[str, int]
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
-        return {"replayed": self.replayed, "passed_over": self.passed_over, "parked": self.parked}
+        return asdict(self)
 
 
 def parked(
@@ -35,12 +40,16 @@ def parked(
 ) -> Summary:
     """Makes those due who match; `given` are IDs, as `connector person` takes them. Raises Failed, and tries nobody,
     when one of them names nobody."""
-    user_ids = None if given is None else db.read(_named, given)
+    user_ids = None if given is None else db.read(named, given)
     replayed, left = db.write(_replay, now, since, reason, user_ids)
-    return Summary(replayed, 0 if user_ids is None else len(user_ids) - replayed, left)
+    chunks = due_events.parked_ids(db, reason=reason, user_ids=user_ids, since=since)
+    events = sum(db.write(due.again, ids, now, only_parked=True) for ids in chunks)
+    passed_over = 0 if user_ids is None else len(user_ids) - replayed
+    return Summary(replayed, passed_over, left, events, db.read(due_events.counts)["parked"])
 
 
-def _named(connection: Connection, given: Sequence[str]) -> list[str]:
+def named(connection: Connection, given: Sequence[str]) -> list[str]:
+    """Whom the IDs name, each user once. Raises Failed when one of them names nobody."""
     database.as_of_now(connection)
     found = [(each, story.matches(connection, each)) for each in given]
     unknown = [each for each, matches in found if not matches]
@@ -64,4 +73,13 @@ def describe(summary: Summary) -> Iterator[str]:
     if summary.passed_over:
         yield f"{summary.passed_over:,} of those named not: not parked, or for another reason, or before"
     if summary.parked:
-        yield "still parked: " + ", ".join(f"{count:,} {reason}" for reason, count in summary.parked.items())
+        yield f"still parked: {_by_reason(summary.parked)}"
+    if summary.events:
+        events = "1 parked event is" if summary.events == 1 else f"{summary.events:,} parked events are"
+        yield f"{events} due again, under the same ids"
+    if summary.parked_events:
+        yield f"events still parked: {_by_reason(summary.parked_events)}"
+
+
+def _by_reason(parked: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in parked.items())

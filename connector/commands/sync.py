@@ -20,7 +20,7 @@ from connector.inbound import adopting
 from connector.inbound.reader import Reader
 from connector.outbound import full_pass
 from connector.outbound.client import TrackClient
-from connector.outbound.recording import Tally
+from connector.outbound.tally import Tally
 from connector.outbound.throttle import Throttle
 from connector.outbound.worker import Worker
 from connector.settings import Settings
@@ -81,7 +81,7 @@ async def sync(
         raise errors.Misconfigured("customerio.site_id is empty: put the workspace's site id and Track API key there")
     summary = Summary()
     summary.read = await Reader(db, lambda: settings, clock).read_outstanding()
-    await db.on_thread(lambda: adopting.adopt(db, clock))
+    await db.on_thread(lambda: adopting.everything(db, settings, clock))
     summary.found = await _pass(db, settings, clock, console)
     worker = Worker(db, clock)
     await worker.gate.ask()  # whatever closed it may be over

@@ -47,8 +47,8 @@ ActivityType: TypeAlias = Literal["event", "page", "screen"]
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What Customer.io should get. `id` is the ULID by which it ignores repeats, `timestamp` is in unix seconds, `encoded`
-    are the data as JSON."""
+    """What Customer.io should get. `id` is the ULID by which it ignores repeats, `timestamp` is in unix seconds,
+    `encoded` are the data as JSON."""
 
     type: ActivityType
     name: str

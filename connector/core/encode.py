@@ -108,9 +108,9 @@ def operation(part: Part) -> bytes:
     )
 
 
-def path_id(part: Part) -> str:
+def path_of(customer_id: CustomerId) -> str:
     """The id in a v1 path, where a `cio_id` is told by its prefix."""
-    return f"cio_{part.customer_id.value}" if part.customer_id.kind == "cio_id" else part.customer_id.value
+    return f"cio_{customer_id.value}" if customer_id.kind == "cio_id" else customer_id.value
 
 
 def body(part: Identify) -> bytes:

@@ -19,11 +19,18 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from connector.inbound import identities
+from connector.inbound import due, identities
 from connector.inbound.identities import Identities
 from connector.records import Identifier, User
+from connector.settings import Settings
 from connector.store import database, kept_out, nameless, users
 from connector.store.database import Database
+
+
+def everything(db: Database, settings: Settings, clock: Callable[[], datetime]) -> None:
+    """All that plain SQL has written since the last look: users, and then the events that it asks to have sent."""
+    adopt(db, clock)
+    due.read_asked(db, settings, clock)
 
 
 def adopt(db: Database, clock: Callable[[], datetime]) -> int:

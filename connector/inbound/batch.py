@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy.engine import Connection
 
 from connector.core import learnt
+from connector.inbound import due
 from connector.inbound.identities import Identities
 from connector.records import Event, Word
 from connector.settings import Settings
@@ -29,8 +30,13 @@ class Batch:
     def write(self, connection: Connection, settings: Settings, now: datetime) -> None:
         """Everything, in the caller's transaction."""
         doubtful = self._doubtful(connection)
+        due_of = {self.identities.survivor(user_id) for user_id in due.users(self.events)}
+        if due_of:
+            # What is written below locks some of them, and then others: a worker could wait for us, and we for it.
+            pending.lock(connection, {*due_of, *self.identities.users, *self.words, *self.reachable})
         self.identities.write(connection, settings, now)
         events.add(connection, [self._placed(event) for event in self.events])
+        pending.mark(connection, due_of, now, pending.CHANGED)
         said = {
             user_id: [*map(learnt.without_consent, words)] if user_id in doubtful else words
             for user_id, words in self.words.items()

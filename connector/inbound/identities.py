@@ -31,7 +31,7 @@ from ulid import ULID
 from connector.core import learnt, mapping, merge
 from connector.records import CustomerId, Identifier, User
 from connector.settings import Settings
-from connector.store import conflicts, merging, pending, users
+from connector.store import conflicts, due_events, merging, pending, users
 
 FRESH = timedelta(hours=1)
 
@@ -115,6 +115,11 @@ class Identities:
         while user_id in self._merged:
             user_id = self._merged[user_id]
         return user_id
+
+    @property
+    def users(self) -> set[str]:
+        """Everybody who was loaded or made."""
+        return set(self._drafts)
 
     def draft(self, user_id: str) -> Draft | None:
         """The user as the batch leaves them so far; None for one who was not loaded."""
@@ -227,6 +232,7 @@ class Identities:
         noted = [each.of(self.survivor(each.user_id)) for each in self._conflicts]
         conflicts.note(connection, [each for each in noted if self.owner(each.identifier) != each.user_id])
         pending.mark_mirrored(connection, list({*(draft.id for draft in old), *merged.values()}), now)
+        due_events.mark(connection, sorted({*merged.values()}), now)
         if settings is not None:
             entering = [draft.id for draft in changed if _enters_now(draft, settings, now)]
             pending.arrived(connection, entering, now)

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from connector.core import erased, merge, same, text, ulid
-from connector.inbound import identities
+from connector.inbound import due, identities
 from connector.inbound.batch import Batch
 from connector.inbound.identities import FRESH, Draft, Identities, Said
 from connector.records import Event, Identifier, InboxRow, Message, Word
+from connector.settings import Settings
 
 _EVENTS = frozenset({"track", "page", "screen"})
 
@@ -35,9 +37,9 @@ def without(message: Message, kept_out: frozenset[Identifier]) -> Message:
     return erased.without(message, kept_out)
 
 
-def place(batch: Batch, row: InboxRow, message: Message, opt_out: str) -> None:
-    """Finds, makes or merges the user of one message and notes what follows from it. `opt_out` is the path of the
-    attribute that says whether they have unsubscribed."""
+def place(batch: Batch, row: InboxRow, message: Message, settings: Settings, now: datetime) -> None:
+    """Finds, makes or merges the user of one message, which is read `now`, and notes what follows from it."""
+    opt_out = settings.people.opt_out
     said = _said(message)
     found = batch.identities.find(said)
     was_known = found.draft is not None and _is_known(found.draft)
@@ -56,7 +58,8 @@ def place(batch: Batch, row: InboxRow, message: Message, opt_out: str) -> None:
         context = message.context
         if found.taken:
             context = {**context, "flags": [*context.get("flags", []), "identity_conflict"]}
-        batch.events.append(_event(row, replace(message, context=context), draft.id))
+        event = _event(row, replace(message, context=context), draft.id)
+        batch.events.append(event if message.imported else due.judged(event, settings.events, now))
 
 
 def _said(message: Message) -> Said:

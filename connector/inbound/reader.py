@@ -174,7 +174,7 @@ def _apply(connection: Connection, rows: Sequence[InboxRow], settings: Settings,
         if gone and erased.is_about(names, gone, lambda each: identities.owner(each) is not None):
             mark = inbox.Mark(row.id, "ignored", erased.ERASED, mark.kind)  # noqa: PLW2901
         elif isinstance(found, Message):
-            messages.place(batch, row, messages.without(found, gone), settings.people.opt_out)
+            messages.place(batch, row, messages.without(found, gone), settings, now)
         elif row.id in wanted and isinstance(found, Reading):
             names = [each for each in names if each not in gone]
             webhook_readings.place(batch, row, webhook_readings.without(found, gone), names, settings)

@@ -9,8 +9,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any
 
+import sqlalchemy as sa
 from aiohttp import web
 
+from connector import log
 from connector.inbound import intake, webhooks
 from connector.inbound.appender import Appender
 from connector.inbound.reader import Reader
@@ -19,6 +21,8 @@ from connector.metrics import Metrics
 from connector.settings import Settings
 from connector.store import inbox
 from connector.store.database import Database
+
+_log = log.get("requests")
 
 
 class Receiving:
@@ -33,6 +37,7 @@ class Receiving:
         metrics: Metrics,
         failed: Callable[[Exception], bool],
     ) -> None:
+        self._failed = failed
         self.reader = Reader(db, settings, clock, metrics)
         self.refused: Mapping[str, Refused] = {
             "webhooks": Refused(db, clock, "webhook"),
@@ -55,8 +60,12 @@ class Receiving:
         }
 
     async def drain(self) -> None:
-        """Stores what was taken; the listeners are closed by now."""
+        """Stores what was taken, and what was noted if the store takes it; the listeners are closed by now."""
         for appender in (self._webhooks, self._messages):
             await appender.drain()
-        for each in self.refused.values():
-            await each.flush()
+        try:
+            for each in self.refused.values():
+                await each.flush()
+        except sa.exc.SQLAlchemyError as error:
+            if not self._failed(error):
+                _log.error("refusals_not_noted", error=type(error).__name__)

@@ -20,7 +20,6 @@ BAD_SIGNATURE = "bad_signature"
 BAD_WRITE_KEY = "bad_write_key"
 
 _PAUSE = 1.0
-_PAUSE_AFTER_FAILURE = 5.0
 _log = log.get("requests")
 
 
@@ -46,24 +45,26 @@ class Refused:
             _log.warning(self._event, reason=reason, refused=self.count)
 
     async def keep(self) -> None:
-        """Writes what was noted to the store, until cancelled."""
+        """Writes what was noted to the store, until cancelled. Raises what the store raises; begun again, it goes on
+        where it was."""
         while True:
             await self._changed.wait()
-            await asyncio.sleep(_PAUSE if await self.flush() else _PAUSE_AFTER_FAILURE)
+            await self.flush()
+            await asyncio.sleep(_PAUSE)
 
-    async def flush(self) -> bool:
-        """Writes what was noted and not written yet; false when the store failed, which leaves it to the next time."""
+    async def flush(self) -> None:
+        """Writes what was noted and not written yet. When the store fails it stays noted, and the error is raised."""
         self._changed.clear()
         noted = Counter(self._noted)
+        if not noted:
+            return
         self._noted.clear()
         try:
             await self._database.run(_write, noted, self._clock())
-        except sa.exc.SQLAlchemyError as error:
-            _log.error("refusals_not_noted", error=type(error).__name__)
+        except sa.exc.SQLAlchemyError:
             self._noted.update(noted)
             self._changed.set()
-            return False
-        return True
+            raise
 
 
 def _write(connection: sa.Connection, noted: Counter[str], now: datetime) -> None:

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy.engine import Connection
 
 from connector.core import erased, merge, same, ulid
-from connector.inbound import batch, identities
+from connector.inbound import batch, due, identities
 from connector.inbound.identities import Draft, Identities, Said
 from connector.records import Event, EventRow, Identifier, UserRow, Word
-from connector.store import database, kept_out
+from connector.settings import Events
+from connector.store import database, due_events, kept_out, pending
 from connector.store import events as event_store
 
 Result = Literal["created", "updated", "unchanged", "email_taken", "anonymous_id_taken", "erased"]
-EventResult = Literal["stored", "duplicate", "erased"]
+EventResult = Literal["triggering", "due", "too_old", "not_whitelisted", "stored", "duplicate", "erased"]
 
 IMPORT = "import"
 _BEFORE = timedelta(microseconds=1)
@@ -50,16 +52,19 @@ def upsert(connection: Connection, rows: Sequence[UserRow], now: datetime, opt_o
     return results
 
 
-def events(connection: Connection, rows: Sequence[EventRow], now: datetime, *, send: bool = False) -> list[EventResult]:
+def events(
+    connection: Connection, rows: Sequence[EventRow], now: datetime, send: Events | None = None
+) -> list[EventResult]:
     """Stores the events in order, in the caller's transaction, making users of whom nobody knows; one result for each.
 
-    Without `send` they are history. Two rows with one id are one event; one that is there already stays as it is.
+    Without `send` they are history; with it, it says which of them are due (`triggering`: so young that they trigger
+    campaigns). Two rows with one id are one event; one that is there already stays as it is.
     """
     database.lock_identities(connection)
     who, known, gone = _load(connection, rows)
     there = event_store.present(connection, IMPORT, [row.source_id for row in rows])
     results: list[EventResult] = []
-    placed: list[tuple[EventRow, str]] = []
+    placed: list[Event] = []
     for said, row in zip(who, rows, strict=True):
         if row.source_id in there:
             results.append("duplicate")
@@ -70,11 +75,27 @@ def events(connection: Connection, rows: Sequence[EventRow], now: datetime, *, s
         there.add(row.source_id)
         theirs = said if not gone else _said(erased.without(row, gone))
         draft = known.settle(theirs, known.find(theirs), now)
-        placed.append((row, draft.id))
-        results.append("stored")
+        event = _event(row, draft.id, now)
+        if send is not None:
+            event = due.judged(event, send, now)
+        placed.append(event)
+        results.append("stored" if send is None else _fate(event, now))
+    placed = [replace(event, user_id=known.survivor(str(event.user_id))) for event in placed]
+    due_of = due.users(placed)
+    if due_of:
+        pending.lock(connection, due_of | known.users)
     known.write(connection, None, now)
-    event_store.add(connection, [_event(row, known.survivor(user_id), now, send=send) for row, user_id in placed])
+    event_store.add(connection, placed)
+    pending.mark(connection, due_of, now, pending.CHANGED)
     return results
+
+
+def _fate(event: Event, now: datetime) -> EventResult:
+    if event.outbound == "none":
+        return "not_whitelisted"
+    if event.outbound == "skipped":
+        return "too_old"
+    return "triggering" if event.occurred_at > now - due_events.TRIGGERS else "due"
 
 
 def _load(
@@ -135,7 +156,7 @@ def _says_nothing_new(known: Identities, said: Said, row: UserRow, draft: Draft)
     return all(known.owner(each) == draft.id for each in said.names) and same.as_json(before, after)
 
 
-def _event(row: EventRow, user_id: str, now: datetime, *, send: bool) -> Event:
+def _event(row: EventRow, user_id: str, now: datetime) -> Event:
     return Event(
         source=IMPORT,
         source_id=row.source_id,
@@ -147,5 +168,4 @@ def _event(row: EventRow, user_id: str, now: datetime, *, send: bool) -> Event:
         occurred_at=row.occurred_at,
         received_at=now,
         activity_id=ulid.activity_id(IMPORT, row.source_id, row.occurred_at),
-        outbound="due" if send else "none",
     )

@@ -153,6 +153,22 @@ class TrackClient:
         request = self._encoder.send_request("DELETE", self._path_of(customer_id), None)
         return await self._send(request, not_after, tries, seconds)
 
+    async def event(
+        self,
+        customer_id: str | None,
+        body: bytes,
+        not_after: Callable[[], float],
+        *,
+        tries: int = _TRIES,
+        seconds: float = _TRY_SECONDS,
+    ) -> Answer:
+        """POST /api/v1/customers/{id}/events, or /api/v1/events where there is no id."""
+        if customer_id is None:
+            url: str = self._encoder.get_events_query_string()
+        else:
+            url = f"{self._path_of(customer_id)}/events"
+        return await self._send(self._encoder.send_request("POST", url, msgspec.Raw(body)), not_after, tries, seconds)
+
     async def region(self) -> Answer:
         """GET /api/v1/accounts/region: whether the credentials are good, and where the account lives. Not counted."""
         request = Request("GET", f"{self._encoder.origin}/api/v1/accounts/region", b"")

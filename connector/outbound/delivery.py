@@ -1,4 +1,4 @@
-"""Sending what is prepared: one batch, or the parts of one user after the other; one result for each user.
+"""Sending what is prepared: one batch, or the parts of one user after the other.
 
 A batch that Customer.io refuses as a whole (400, 413), or that fails while other calls succeed, holds somebody who
 makes it fail. It is sent again in halves, and the half that fails in halves, until they are alone: of n users, that is
@@ -14,12 +14,14 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal, TypeAlias
 
 from connector.core import encode
 from connector.core.outcome import Answer, Delivered, Later, Outcome, Refused, Stopped, is_failing, of_call, of_items
 from connector.outbound.client import TrackClient
 from connector.outbound.preparation import Prepared
+from connector.outbound.results import Result
 
 SERVER_ERRORS: Literal["server_errors"] = "server_errors"
 
@@ -45,25 +47,19 @@ class Cargo:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What came of one user's parts; `calls` is how many calls the last of them took, 0 when it never went out.
-    `accepted` are those that Customer.io took, also when the outcome of the whole is another one. `alone` is true when
-    nobody else was in the call that failed."""
+class Landed:
+    """What came of a cargo: an outcome for each part, and how many calls the last one took, 0 when it never went out.
+    `alone` is true when nobody else was in the call that failed."""
 
     prepared: Prepared
-    outcome: Outcome
+    outcomes: tuple[Outcome, ...]
     calls: int
-    accepted: tuple[encode.Part, ...] = ()
     alone: bool = False
-
-    @property
-    def user_id(self) -> str:
-        return self.prepared.user_id
 
 
 async def send_batch(
     client: TrackClient, cargo: Sequence[Cargo], not_after: Callable[[], float], saw: Saw, tries: int = TRIES
-) -> list[Result]:
+) -> list[Landed]:
     """One call; more when it fails as a whole."""
     began = time.monotonic()
     answer = await client.batch(_operations(cargo), not_after, tries=tries, seconds=_WHOLE_SECONDS)
@@ -79,23 +75,22 @@ async def send_singly(
     client: TrackClient, prepared: Prepared, not_after: Callable[[], float], saw: Saw, tries: int = TRIES
 ) -> Result:
     """The parts of one user go one after the other; the first that isn't accepted ends it."""
-    outcome: Outcome = Delivered()
-    answer = Answer(None)
     accepted: list[encode.Part] = []
+    calls = 0
     for part in prepared.parts:
         answer = await _send_part(client, part, not_after, tries)
         saw(answer, prepared.user_id)
-        outcome = of_call(answer)
+        calls, outcome = answer.calls, of_call(answer)
         if not isinstance(outcome, Delivered):
-            break
+            return Result(prepared, outcome, calls, tuple(accepted))
         accepted.append(part)
-    return Result(prepared, outcome, answer.calls, tuple(accepted))
+    return Result(prepared, Delivered(), calls, tuple(accepted))
 
 
 async def _send_part(client: TrackClient, part: encode.Part, not_after: Callable[[], float], tries: int) -> Answer:
     if isinstance(part, encode.Delete):
-        return await client.delete(encode.path_id(part), not_after, tries=tries)
-    return await client.identify(encode.path_id(part), encode.body(part), not_after, tries=tries)
+        return await client.delete(encode.path_of(part.customer_id), not_after, tries=tries)
+    return await client.identify(encode.path_of(part.customer_id), encode.body(part), not_after, tries=tries)
 
 
 class _Search:
@@ -112,7 +107,7 @@ class _Search:
         # Several may be at fault. When it takes more than this, rather the API fails now and then.
         self._failures_left = _AT_FAULT * (len(cargo).bit_length() + 1)
 
-    async def split(self, cargo: Sequence[Cargo], seconds: float = _LEAST_SECONDS) -> list[Result]:
+    async def split(self, cargo: Sequence[Cargo], seconds: float = _LEAST_SECONDS) -> list[Landed]:
         """The results of a call that failed as a whole; `seconds` is the time for each of its halves."""
         middle = (len(cargo) + 1) // 2
         halves = cargo[:middle], cargo[middle:]
@@ -123,7 +118,7 @@ class _Search:
             self._saw(answer, self._about)
         if all(map(is_failing, answers)) and not self._works() and is_failing(await self._witness(cargo)):
             stopped = Stopped(SERVER_ERRORS, "both halves of a call failed too, and no other call succeeded")
-            return [Result(each.prepared, stopped, 1) for each in cargo]
+            return [Landed(each.prepared, (stopped,) * len(each.work.parts), 1) for each in cargo]
         found = await asyncio.gather(*map(self._narrow, halves, answers))
         return [result for results in found for result in results]
 
@@ -134,7 +129,7 @@ class _Search:
         self._saw(answer, self._about)
         return answer
 
-    async def _narrow(self, cargo: Sequence[Cargo], answer: Answer) -> list[Result]:
+    async def _narrow(self, cargo: Sequence[Cargo], answer: Answer) -> list[Landed]:
         if not _is_in_doubt(answer):
             return _results(cargo, answer)
         self._failures_left -= 1
@@ -155,21 +150,14 @@ def _is_in_doubt(answer: Answer) -> bool:
     return is_whole and isinstance(outcome, Refused | Later)
 
 
-def _by_themselves(cargo: Sequence[Cargo], answer: Answer) -> list[Result]:
-    return [replace(each, alone=isinstance(each.outcome, Later)) for each in _results(cargo, answer)]
+def _by_themselves(cargo: Sequence[Cargo], answer: Answer) -> list[Landed]:
+    return [replace(each, alone=True) for each in _results(cargo, answer)]
 
 
 def _operations(cargo: Sequence[Cargo]) -> list[bytes]:
     return [part for each in cargo for part in each.work.parts]
 
 
-def _results(cargo: Sequence[Cargo], answer: Answer) -> list[Result]:
+def _results(cargo: Sequence[Cargo], answer: Answer) -> list[Landed]:
     outcomes = iter(of_items(answer, sum(len(each.work.parts) for each in cargo)))
-    results = []
-    for each in cargo:
-        of_parts = [next(outcomes) for _ in each.work.parts]
-        parts = zip(each.prepared.parts, of_parts, strict=True)
-        accepted = tuple(part for part, one in parts if isinstance(one, Delivered))
-        failed = next((one for one in of_parts if not isinstance(one, Delivered)), None)
-        results.append(Result(each.prepared, failed or Delivered(), answer.calls, accepted))
-    return results
+    return [Landed(each.prepared, tuple(islice(outcomes, len(each.work.parts))), answer.calls) for each in cargo]

@@ -16,7 +16,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,13 +25,16 @@ import sqlalchemy as sa
 from connector import log
 from connector.core import encode
 from connector.core.outage import Outage
-from connector.core.outcome import Answer, Later, Stopped
-from connector.outbound import delivery, recording
+from connector.core.outcome import Answer, Stopped
+from connector.outbound import delivery, recording, results
 from connector.outbound.client import TOTAL_SECONDS, TrackClient
-from connector.outbound.delivery import SERVER_ERRORS, Cargo, Result
+from connector.outbound.delivery import SERVER_ERRORS, Cargo
 from connector.outbound.gate import Gate
 from connector.outbound.preparation import Prepared, prepare
-from connector.outbound.recording import Tally, Terms
+from connector.outbound.recording import Terms
+from connector.outbound.results import Result
+from connector.outbound.tally import Tally
+from connector.outbound.waves import Waves, in_parts, parts_of
 from connector.settings import Settings
 from connector.store import leases
 from connector.store.database import Database
@@ -131,23 +134,28 @@ class Flights:
             # Whom SQL has deleted there is nothing to do for; left in the claim, they would come due for ever.
             await self._db.run(leases.finish, token, sorted(gone), now)
             self._landed(token, len(gone))
-        if skipped := [each for each in prepared if not each.parts]:
+        if skipped := [each for each in prepared if not each.is_worth_a_call]:
             await self._record(skipped, [])
-        return [each for each in prepared if each.parts]
+        return [each for each in prepared if each.is_worth_a_call]
 
     def send(self, prepared: Sequence[Prepared]) -> None:
         """Begins all calls that are full with these users."""
         if not self._is_batch:
             for start in range(0, len(prepared), _SINGLE_USERS):
-                self._begin(self._send_singly(prepared[start : start + _SINGLE_USERS]))
+                self._begin(self._send_waves(prepared[start : start + _SINGLE_USERS]))
             return
+        with_events: list[Prepared] = []
         for each in prepared:
-            cargo = _cargo(each)
             if each.claim.alone:
-                self._begin(self._send_batch([cargo]))
-                continue
-            self._send_packed(self._packer.add(cargo.work))
-            self._cargo[each.user_id] = cargo
+                self._begin(self._send_waves([each]))
+            elif each.agenda.outgoing:
+                with_events.append(each)
+            else:
+                cargo = parts_of(each)
+                self._send_packed(self._packer.add(cargo.work))
+                self._cargo[each.user_id] = cargo
+        if with_events:
+            self._begin(self._send_waves(with_events))
 
     def send_rest(self) -> None:
         """Begins the last call, full or not."""
@@ -175,12 +183,8 @@ class Flights:
         def saw(answer: Answer, _about: str) -> None:
             answers.append(answer)
 
-        not_after = self._not_after([prepared])
-        if self._is_batch:
-            [result] = await delivery.send_batch(self._client, [_cargo(prepared)], not_after, saw, tries=1)
-        else:
-            result = await delivery.send_singly(self._client, prepared, not_after, saw, tries=1)
-        await self._record([], [_excused(result)])
+        waves = Waves(self._client, self._not_after([prepared]), saw, is_batch=self._is_batch, tries=1)
+        await self._record([], [results.excused(each) for each in await waves.send([prepared])])
         return answers[-1]
 
     async def give_back(self, prepared: Sequence[Prepared]) -> None:
@@ -207,36 +211,38 @@ class Flights:
 
     async def _send_batch(self, cargo: Sequence[Cargo]) -> None:
         not_after = self._while_open(self._not_after([each.prepared for each in cargo]))
-        await self._came_to(await delivery.send_batch(self._client, cargo, not_after, self._saw))
+        landed = await delivery.send_batch(self._client, cargo, not_after, self._saw)
+        await self._came_to(list(map(in_parts, landed)))
 
-    async def _send_singly(self, prepared: Sequence[Prepared]) -> None:
-        not_after = self._while_open(self._not_after(prepared))
-        sent = (delivery.send_singly(self._client, each, not_after, self._saw) for each in prepared)
-        await self._came_to(await asyncio.gather(*sent))
+    async def _send_waves(self, group: Sequence[Prepared]) -> None:
+        not_after = self._while_open(self._not_after(group))
+        await self._came_to(await Waves(self._client, not_after, self._saw, is_batch=self._is_batch).send(group))
 
-    async def _came_to(self, results: Sequence[Result]) -> None:
+    async def _came_to(self, found: Sequence[Result]) -> None:
         """Closes the gate where answers say so; who failed while it closed didn't fail by themselves."""
-        if any(isinstance(each.outcome, Stopped) and each.outcome.reason == SERVER_ERRORS for each in results):
+        outcomes = [outcome for each in found for outcome in (each.outcome, each.events.outcome)]
+        if any(isinstance(outcome, Stopped) and outcome.reason == SERVER_ERRORS for outcome in outcomes):
             self._outage = Outage(SERVER_ERRORS, "whole calls failed, and so did both halves of one")
         if self._outage is not None:
             outage, self._outage = self._outage, None
             await self._gate.close(*outage)
         if self._gate.closed is not None:
-            results = [_excused(each) for each in results]
-        await self._record([], results)
+            found = list(map(results.excused, found))
+        await self._record([], found)
 
     def _saw(self, answer: Answer, about: str) -> None:
         self._outage = self._gate.saw(answer, about) or self._outage
 
-    async def _record(self, skipped: Sequence[Prepared], results: Sequence[Result]) -> None:
+    async def _record(self, skipped: Sequence[Prepared], found: Sequence[Result]) -> None:
         settings = self._settings
-        terms = Terms(settings.mapping_hash(), settings.retry.give_up_after, self._clock())
+        terms = Terms(settings.mapping_hash(), settings.retry.give_up_after, settings.events.wait, self._clock())
         try:
-            tally = await self._db.run(recording.record, skipped, results, terms)
-        except sa.exc.IntegrityError:
-            # Another worker recorded the same customer id for another user meanwhile; now it can be seen.
-            tally = await self._db.run(recording.record, skipped, results, terms)
-        for each in [*skipped, *(result.prepared for result in results)]:
+            tally = await self._db.run(recording.record, skipped, found, terms)
+        except sa.exc.DBAPIError:
+            # Another worker recorded the same customer id for another user meanwhile, which can be seen now; or
+            # somebody who asked for these users' events again waited for us, and we for them.
+            tally = await self._db.run(recording.record, skipped, found, terms)
+        for each in [*skipped, *(result.prepared for result in found)]:
             self._landed(each.claim.lease, 1)
         self._heard(tally)
 
@@ -264,15 +270,3 @@ class Flights:
                 with contextlib.suppress(sa.exc.OperationalError):  # the store is away; without it nothing new begins
                     if await self._db.run(leases.renew, lease.token, now + LEASE):
                         lease.renewed = renewed
-
-
-def _cargo(prepared: Prepared) -> Cargo:
-    return Cargo(prepared, encode.Work(prepared.user_id, tuple(map(encode.operation, prepared.parts))))
-
-
-def _excused(result: Result) -> Result:
-    """A failure as no attempt of the user's: everybody fails now."""
-    found = result.outcome
-    if not isinstance(found, Later):
-        return result
-    return replace(result, outcome=Stopped(found.reason, found.message, found.status))

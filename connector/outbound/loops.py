@@ -12,7 +12,7 @@ from datetime import datetime
 from connector import errors, log
 from connector.outbound import full_pass
 from connector.outbound.client import TrackClient
-from connector.outbound.recording import Tally
+from connector.outbound.tally import Tally
 from connector.outbound.throttle import Throttle
 from connector.outbound.worker import Worker
 from connector.settings import Customerio, Settings

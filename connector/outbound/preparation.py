@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from connector.core import decide, encode, erased, mapping
-from connector.outbound import limits
+from connector.outbound import agenda, limits
+from connector.outbound.agenda import Agenda
 from connector.records import Claim, CustomerId, Decision, Subject
 from connector.settings import Settings
 from connector.store import erasure, facts, kept_out, mirror, pending, users
@@ -24,29 +25,46 @@ LETS_GO = {"create": pending.CREATES, "delete": pending.DELETES}
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One claimed user: the decision, and the parts to send (none for a skip)."""
+    """One claimed user: the decision, the parts to send (none for a skip), and their events."""
 
     claim: Claim
     subject: Subject
     decision: Decision
     parts: tuple[encode.Part, ...] = ()
+    agenda: Agenda = agenda.EMPTY
 
     @property
     def user_id(self) -> str:
         return self.claim.user_id
+
+    @property
+    def is_worth_a_call(self) -> bool:
+        """Whether there is anything to send."""
+        return bool(self.parts or self.agenda.outgoing)
 
 
 def prepare(db: Database, settings: Settings, claims: Sequence[Claim], now: datetime) -> list[Prepared]:
     """Decides for every claimed user, by the store as it is now."""
     by_id = {claim.user_id: claim for claim in claims}
     may = may_rename(db, settings)
-    prepared = []
-    for subject in with_rivals(db, db.read(users.subjects, list(by_id), settings, now), settings, now):
-        claim = by_id[subject.user.id]
-        decision = judge(subject, settings, now, claim.release, may_rename=may)
-        parts = encode.parts(decision, settings.people.max_attributes_per_call)
-        prepared.append(Prepared(claim, subject, decision, parts))
-    return prepared
+    subjects = with_rivals(db, db.read(users.subjects, list(by_id), settings, now), settings, now)
+    releases = (by_id[subject.user.id].release for subject in subjects)
+    decided = [
+        (subject, judge(subject, settings, now, release, may_rename=may))
+        for subject, release in zip(subjects, releases, strict=True)
+    ]
+    agendas = agenda.of_users(db, settings, decided, now)
+    most = settings.people.max_attributes_per_call
+    return [
+        Prepared(
+            by_id[subject.user.id],
+            subject,
+            decision,
+            encode.parts(decision, most),
+            agendas.get(subject.user.id, agenda.EMPTY),
+        )
+        for subject, decision in decided
+    ]
 
 
 def may_rename(db: Database, settings: Settings) -> bool:

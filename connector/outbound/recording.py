@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -12,50 +12,18 @@ from sqlalchemy.engine import Connection
 
 from connector import log
 from connector.core import encode, learnt, mapping, retry
+from connector.core.activity import Unsendable
 from connector.core.outcome import Delivered, Later, Refused, Stopped
-from connector.outbound.delivery import Result
 from connector.outbound.preparation import AWAITS_PASS, Prepared
-from connector.records import CustomerId, Identifier, Mirror, Word
-from connector.store import attempts, database, decided, leases, mirror, pending, users
+from connector.outbound.results import Result
+from connector.outbound.tally import Tally
+from connector.records import Claim, CustomerId, Identifier, Mirror, Word
+from connector.store import attempts, database, decided, due_events, leases, mirror, pending, users
 from connector.store.attempts import Attempt
 
 _NO_VERSION = -1  # that no user has: there is more to send
 _WAITS_WITH = {"leaving": pending.DELETES, "just_deleted": pending.CREATES}
 _log = log.get("worker")
-
-
-@dataclass
-class Tally:
-    """What was done: users by verb and reason, and calls. `failed` are tried again later, `parked` given up for now,
-    both by reason. `untried` ones met a pause, a closed gate or the end of their lease; they are due again."""
-
-    created: int = 0
-    updated: int = 0
-    deleted: int = 0
-    calls: int = 0
-    untried: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-    parked: Counter[str] = field(default_factory=Counter)
-    decided: Counter[tuple[str, str]] = field(default_factory=Counter)
-
-    @property
-    def users(self) -> int:
-        """Everyone who was looked at."""
-        sent = self.created + self.updated + self.deleted
-        return sent + self.untried + self.skipped.total() + self.failed.total() + self.parked.total()
-
-    def add(self, other: Tally) -> None:
-        """Adds another one's."""
-        self.created += other.created
-        self.updated += other.updated
-        self.deleted += other.deleted
-        self.calls += other.calls
-        self.untried += other.untried
-        self.skipped.update(other.skipped)
-        self.failed.update(other.failed)
-        self.parked.update(other.parked)
-        self.decided.update(other.decided)
 
 
 @dataclass
@@ -74,14 +42,19 @@ class _Notes:
     failures: list[leases.Failure] = field(default_factory=list)
     parked: list[leases.Parked] = field(default_factory=list)
     untried: list[str] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
+    events_parked: dict[int, str] = field(default_factory=dict)
+    unsent: dict[str, str] = field(default_factory=dict)  # who has events that wait, and why
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Under which this is recorded: what the settings made of users, for how long somebody may fail, and when."""
+    """Under which this is recorded: what the settings made of users, for how long somebody may fail, and events wait
+    for somebody who isn't sent, and when."""
 
     mapping_hash: str
     give_up_after: timedelta
+    events_wait: timedelta
     now: datetime
 
 
@@ -104,7 +77,7 @@ def record(connection: Connection, skipped: Sequence[Prepared], results: Sequenc
             _came_of(tally, notes[tokens[result.user_id]], result, owners, terms)
     for each in skipped:
         if each.user_id in ours:
-            _skipped(tally, notes[each.claim.lease], each, terms)
+            _came_of(tally, notes[each.claim.lease], Result(each, Delivered(), 0), owners, terms)
     for lease, of_claim in notes.items():
         _write(connection, lease, of_claim, terms)
     decided.count(connection, tally.decided, terms.now)
@@ -119,6 +92,9 @@ def _write(connection: Connection, lease: str, notes: _Notes, terms: Terms) -> N
     mirror.doubt(connection, notes.doubted)
     users.forget_cio_ids(connection, notes.deleted)
     attempts.add(connection, notes.log_rows, now)
+    due_events.sent(connection, notes.sent, now)
+    due_events.parked(connection, notes.events_parked, now)
+    _skip_events(connection, notes, terms)
     leases.finish(connection, lease, notes.done, now)
     leases.wait(connection, lease, notes.waiting, now)
     leases.postpone(connection, lease, notes.failures, now)
@@ -172,10 +148,27 @@ def _inherit(connection: Connection, strangers: dict[str, str], now: datetime) -
     pending.mark_mirrored(connection, list(heirs), now, pending.AT_ONCE)
 
 
+def _skip_events(connection: Connection, notes: _Notes, terms: Terms) -> None:
+    """Events of who isn't sent: those that have waited long enough are skipped, the others looked at in their time."""
+    if not notes.unsent:
+        return
+    due_events.skip_waited(connection, notes.unsent, terms.now - terms.events_wait, terms.now)
+    since = due_events.oldest(connection, list(notes.unsent))
+    for user_id in notes.unsent:
+        if user_id in since:
+            notes.waiting.append((user_id, since[user_id] + terms.events_wait))
+        else:
+            notes.done.append(user_id)
+
+
 def _came_of(tally: Tally, notes: _Notes, result: Result, owners: dict[str, str], terms: Terms) -> None:
     match result.outcome:
         case Delivered():
-            _delivered(tally, notes, result, owners, terms)
+            if result.prepared.parts:
+                _delivered(tally, notes, result, owners, terms)
+            else:
+                _looked_at(tally, notes, result.prepared, terms)
+            _events(tally, notes, result, terms)
         case Stopped():
             tally.untried += 1
             notes.untried.append(result.user_id)
@@ -184,13 +177,63 @@ def _came_of(tally: Tally, notes: _Notes, result: Result, owners: dict[str, str]
             _undelivered(tally, notes, result, result.outcome, owners, terms)
 
 
-def _delivered(tally: Tally, notes: _Notes, result: Result, owners: dict[str, str], terms: Terms) -> None:
-    each = result.prepared
+def _events(tally: Tally, notes: _Notes, result: Result, terms: Terms) -> None:
+    """What came of a user's events, and with that of their pending row."""
+    each, events = result.prepared, result.events
+    user_id, agenda = each.user_id, each.agenda
+    notes.sent += events.sent
+    tally.events += len(events.sent)
+    refused: dict[int, Unsendable | Refused] = {**agenda.parked, **events.refused}
+    for event_id, why in refused.items():
+        status = why.status if isinstance(why, Refused) else None
+        notes.log_rows.append(Attempt(user_id, "event", int(status is not None), status, why.reason, why.message))
+        notes.events_parked[event_id] = why.reason
+        tally.events_parked[why.reason] += 1
+    notes.log_rows += [
+        Attempt(user_id, "event", 0, None, left.reason, f"{left.name}: {left.message}") for left in agenda.left_out
+    ]
+    match events.outcome:
+        case Later() as failed if events.at is not None:
+            _event_failed(tally, notes, result, failed, events.at, terms)
+        case Stopped():
+            notes.untried.append(user_id)
+        case _:
+            _settle(notes, each)
+
+
+def _event_failed(tally: Tally, notes: _Notes, result: Result, failed: Later, event_id: int, terms: Terms) -> None:
+    """Those behind it wait with it; one that fails for too long makes way for them."""
+    claim, user_id = result.prepared.claim, result.user_id
+    notes.log_rows.append(Attempt(user_id, "event", result.calls, failed.status, failed.reason, failed.message))
+    if terms.now - (claim.failing_since or terms.now) >= terms.give_up_after:
+        notes.events_parked[event_id] = failed.reason
+        tally.events_parked[failed.reason] += 1
+        notes.waiting.append((user_id, terms.now))
+        return
+    tally.failed[failed.reason] += 1
+    notes.failures.append(leases.Failure(user_id, _due_again(claim, terms.now), failed.reason, result.alone))
+
+
+def _due_again(claim: Claim, now: datetime) -> datetime:
+    return now + timedelta(seconds=retry.seconds(claim.attempts, random.random()))  # noqa: S311 - spreads load
+
+
+def _settle(notes: _Notes, each: Prepared) -> None:
+    """What becomes of the pending row of who needs nothing more now."""
     until = each.decision.until
-    if until is not None and each.claim.release in pending.DELETES:
-        notes.waiting.append((each.user_id, until))  # its delete was let go before the opt-out came
+    waits_with = pending.DELETES if each.parts else _WAITS_WITH.get(each.decision.reason, frozenset())
+    if until is not None and each.claim.release in waits_with:
+        notes.waiting.append((each.user_id, until))  # what was let go stays so; the others come again with a pass
+    elif each.agenda.waits_for is not None:
+        notes.unsent[each.user_id] = each.agenda.waits_for
+    elif each.agenda.again_at is not None:
+        notes.waiting.append((each.user_id, each.agenda.again_at))
     else:
         notes.done.append(each.user_id)
+
+
+def _delivered(tally: Tally, notes: _Notes, result: Result, owners: dict[str, str], terms: Terms) -> None:
+    each = result.prepared
     if _is_taken(each, owners):
         tally.skipped["customer_id_taken"] += 1
         tally.decided["skip", "customer_id_taken"] += 1
@@ -240,7 +283,7 @@ def _undelivered(
         notes.parked.append(leases.Parked(each.user_id, outcome.reason, each.subject.user.version))
     else:
         tally.failed[outcome.reason] += 1
-        due_at = now + timedelta(seconds=retry.seconds(each.claim.attempts, random.random()))  # noqa: S311 - spreads load
+        due_at = _due_again(each.claim, now)
         notes.failures.append(leases.Failure(each.user_id, due_at, outcome.reason, result.alone))
     notes.log_rows.append(
         Attempt(each.user_id, each.decision.verb, result.calls, outcome.status, outcome.reason, outcome.message)
@@ -253,15 +296,10 @@ def _part_of(notes: _Notes, result: Result, owners: dict[str, str], terms: Terms
         _accepted(notes, result, replace(_mirror(result.prepared, result.accepted, terms), version=_NO_VERSION))
 
 
-def _skipped(tally: Tally, notes: _Notes, each: Prepared, terms: Terms) -> None:
+def _looked_at(tally: Tally, notes: _Notes, each: Prepared, terms: Terms) -> None:
     decision, sent = each.decision, each.subject.mirror
     tally.skipped[decision.reason] += 1
     tally.decided[decision.verb, decision.reason] += 1
-    if decision.until is not None and each.claim.release in _WAITS_WITH[decision.reason]:
-        # What was let go stays so; the others come again with a pass.
-        notes.waiting.append((each.user_id, decision.until))
-    else:
-        notes.done.append(each.user_id)
     if sent is not None:
         left_at = {"leaving": sent.left_at or terms.now, AWAITS_PASS: sent.left_at}.get(decision.reason)
         subject = each.subject

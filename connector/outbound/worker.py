@@ -16,7 +16,7 @@ from connector.outbound import belonging
 from connector.outbound.client import TrackClient
 from connector.outbound.flights import Flights
 from connector.outbound.gate import Gate
-from connector.outbound.recording import Tally
+from connector.outbound.tally import Tally
 from connector.settings import Settings
 from connector.store.database import Database
 

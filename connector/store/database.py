@@ -32,6 +32,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 BUSY_SECONDS = 15
+BUSY_AGAIN_SECONDS = 1
 THREADS = 4
 _IDENTITY_LOCK = 0x63696F  # one advisory lock for every transaction that changes identities
 _MIGRATION_LOCK = 0x63696D
@@ -95,9 +96,10 @@ class Database:
         if self.dialect == "sqlite":
             self.writer = sa.create_engine(self.url, connect_args=_SQLITE_ARGS, **options)
             self.reader = sa.create_engine(self.url, connect_args=_SQLITE_ARGS, **options)
-            _prepare_sqlite(self.writer, begin="BEGIN IMMEDIATE", query_only=False)
-            _prepare_sqlite(self.reader, begin="BEGIN", query_only=True)
+            _prepare_sqlite(self.writer, begin="BEGIN IMMEDIATE", query_only=False, busy_seconds=self._busy_seconds)
+            _prepare_sqlite(self.reader, begin="BEGIN", query_only=True, busy_seconds=lambda: BUSY_SECONDS)
             self._write_lock: threading.Lock | None = threading.Lock()
+            self._is_locked = False
             self._appender: Engine | None = None
         else:
             self.writer = _postgres_engine(self.url, pool_size=THREADS + 2, **options)
@@ -113,9 +115,20 @@ class Database:
         if self._write_lock is None:
             with self.writer.begin() as connection:
                 yield connection
-        else:
-            with self._write_lock, self.writer.begin() as connection:
-                yield connection
+            return
+        with self._write_lock:
+            try:
+                with self.writer.begin() as connection:
+                    yield connection
+            except sa.exc.OperationalError as error:
+                self._is_locked = (unreachable(error) or "").startswith("SQLITE_BUSY")
+                raise
+            self._is_locked = False
+
+    def _busy_seconds(self) -> int:
+        """How long to wait for a file that another process has locked. Once one waited in vain, those who stood in line
+        behind it, for the lock in this process, don't wait as long again, one after the other."""
+        return BUSY_AGAIN_SECONDS if self._is_locked else BUSY_SECONDS
 
     def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """One write transaction, here and now."""
@@ -292,7 +305,7 @@ def _prepare_postgres(engine: Engine) -> None:
         dbapi_connection.commit()
 
 
-def _prepare_sqlite(engine: Engine, *, begin: str, query_only: bool) -> None:
+def _prepare_sqlite(engine: Engine, *, begin: str, query_only: bool, busy_seconds: Callable[[], int]) -> None:
     @sa.event.listens_for(engine, "connect")
     def connect(dbapi_connection: Any, _record: Any) -> None:
         cursor = dbapi_connection.cursor()
@@ -306,6 +319,10 @@ def _prepare_sqlite(engine: Engine, *, begin: str, query_only: bool) -> None:
 
     @sa.event.listens_for(engine, "begin")
     def begin_transaction(connection: Connection) -> None:
+        seconds = busy_seconds()
+        if connection.info.get("busy_seconds", BUSY_SECONDS) != seconds:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {1000 * seconds}")
+            connection.info["busy_seconds"] = seconds
         connection.exec_driver_sql(begin)
 
 

@@ -1,7 +1,7 @@
 """Events on their way out: which are due, in which order, and what became of those that aren't any more.
 
-    none -> nobody has asked for them, or the settings of the moment in which they were read did not
-    due  -> sent, skipped or parked, with the reason and since `settled_at`; sent again, they are due as on the first day
+    none    nobody has asked for them, or the settings of the moment in which they were read did not want them
+    due     to be sent; they become sent, skipped or parked (`settled_at`, and the reason), and may be made due again
 
 An event is read when it comes in, and is due since then (`due_at`). SQL asks for one by writing it as due: as long as
 nobody has read it, it has no `due_at`, and it is sent by nobody.
@@ -19,9 +19,9 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
-from connector.core import ulid
 from connector.records import DueEvent, Event
 from connector.store import database, pending, schema
 from connector.store.database import Database
@@ -55,6 +55,15 @@ class Lately(NamedTuple):
     first_at: datetime
 
 
+class Nameless(NamedTuple):
+    """An event of which SQL has written no activity id, and what one is derived from."""
+
+    id: int
+    source: str
+    source_id: str
+    occurred_at: datetime
+
+
 class Held(NamedTuple):
     """Users who were sent as many events as they may be, and how many of theirs are due nevertheless."""
 
@@ -77,8 +86,7 @@ def of_users(connection: Connection, user_ids: Sequence[str], limit: int = MOST)
     found: dict[str, list[DueEvent]] = {}
     more = set()
     if user_ids:
-        rows = connection.execute(_of_users(connection, limit + 1), {"texts": database.dumps(list(user_ids))})
-        for row in rows:
+        for row in connection.execute(_of_users(connection, user_ids, limit + 1)):
             theirs = found.setdefault(row.user_id, [])
             if len(theirs) < limit:
                 theirs.append(DueEvent(*row))
@@ -87,10 +95,10 @@ def of_users(connection: Connection, user_ids: Sequence[str], limit: int = MOST)
     return Due(found, frozenset(more))
 
 
-def _of_users(connection: Connection, limit: int) -> sa.Select[Any]:
+def _of_users(connection: Connection, user_ids: Sequence[str], limit: int) -> sa.Select[Any]:
     """However many are due of a user, no more are looked at."""
-    chosen = database.texts(connection).cte("chosen")
-    first = sa.select(events).where(events.c.user_id == chosen.c.text, schema.EVENT_IS_DUE)
+    chosen = _chosen(connection, user_ids)
+    first = sa.select(events).where(events.c.user_id == chosen.c.value, schema.EVENT_IS_DUE)
     first = first.order_by(*_IN_ORDER).limit(limit)
     if connection.dialect.name == "postgresql":
         theirs: sa.FromClause = first.lateral("theirs")
@@ -109,10 +117,18 @@ def having(connection: Connection, user_ids: Sequence[str]) -> list[str]:
     """Those of the users who have an event that is due."""
     if not user_ids:
         return []
-    chosen = database.texts(connection).cte("chosen")
-    theirs = sa.exists().where(events.c.user_id == chosen.c.text, schema.EVENT_IS_DUE)
-    query = sa.select(chosen.c.text).where(theirs)
-    return list(connection.execute(query, {"texts": database.dumps(list(user_ids))}).scalars())
+    chosen = _chosen(connection, user_ids)
+    theirs = sa.exists().where(events.c.user_id == chosen.c.value, schema.EVENT_IS_DUE)
+    return list(connection.execute(sa.select(chosen.c.value).where(theirs)).scalars())
+
+
+def _chosen(connection: Connection, user_ids: Sequence[str]) -> sa.TableValuedAlias:
+    """The users as a table of one column, `value`."""
+    if connection.dialect.name == "postgresql":
+        values = sa.func.unnest(sa.literal(list(user_ids), postgresql.ARRAY(sa.Text)))
+        return values.table_valued(sa.column("value", sa.Text)).render_derived(name="chosen")
+    values = sa.func.json_each(database.dumps(list(user_ids)))
+    return values.table_valued(sa.column("value", sa.Text), name="chosen")
 
 
 def oldest(connection: Connection, user_ids: Sequence[str]) -> dict[str, datetime]:
@@ -191,15 +207,13 @@ def skip_waited(connection: Connection, reasons: Mapping[str, str], before: date
 
 def asked_for(connection: Connection, limit: int) -> list[tuple[int, Event]]:
     """Events that SQL asks to have sent, and that nobody has read, with their numbers. An activity id that nobody has
-    written is derived from the event."""
+    written is empty."""
     query = sa.select(*(events.c[name] for name in _ASKED)).where(schema.EVENT_IS_ASKED_FOR)
-    found = []
-    for row in connection.execute(query.order_by(events.c.id).limit(limit)):
-        number, event = row[0], row._mapping
-        derived = event["activity_id"] or ulid.activity_id(event["source"], event["source_id"], event["occurred_at"])
-        values = {name: event[name] for name in _ASKED[1:]} | {"activity_id": derived}
-        found.append((number, Event(**values)))
-    return found
+    rows = connection.execute(query.order_by(events.c.id).limit(limit)).mappings()
+    return [
+        (row["id"], Event(**{name: row[name] for name in _ASKED[1:]} | {"activity_id": row["activity_id"] or ""}))
+        for row in rows
+    ]
 
 
 def decided(connection: Connection, read: Sequence[tuple[int, Event]], now: datetime) -> None:
@@ -238,18 +252,23 @@ def parked_ids(
     db: Database, *, reason: str | None, user_ids: Sequence[str] | None, since: datetime | None
 ) -> Iterator[list[int]]:
     """Parked events in chunks, as they came: all, or those with that reason, of these users, parked since then."""
-    chosen: list[sa.ColumnElement[bool]] = [schema.EVENT_IS_PARKED]
+    after = 0
+    while found := db.read(_parked_ids, after, reason, user_ids, since):
+        yield found
+        after = found[-1]
+
+
+def _parked_ids(
+    connection: Connection, after: int, reason: str | None, user_ids: Sequence[str] | None, since: datetime | None
+) -> list[int]:
+    chosen = [schema.EVENT_IS_PARKED, events.c.id > after]
     if reason is not None:
         chosen.append(events.c.reason == reason)
     if user_ids is not None:
         chosen.append(events.c.user_id.in_(user_ids))
     if since is not None:
         chosen.append(events.c.settled_at >= since)
-    query = sa.select(events.c.id).where(*chosen).order_by(events.c.id).limit(_CHUNK)
-    after = 0
-    while found := db.read(_numbers, query.where(events.c.id > after)):
-        yield found
-        after = found[-1]
+    return _numbers(connection, sa.select(events.c.id).where(*chosen).order_by(events.c.id).limit(_CHUNK))
 
 
 def named_ids(
@@ -280,28 +299,31 @@ def named_ids(
         after += _STRETCH
 
 
-def again(connection: Connection, ids: Sequence[int], now: datetime, *, only_parked: bool = False) -> int:
-    """Makes those due, under the ids that they have, that are not; returns how many they were."""
-    database.lock_identities(connection)
-    is_wanted = schema.EVENT_IS_PARKED if only_parked else events.c.outbound != "due"
-    chosen = events.c.id.in_(database.ids(connection)), is_wanted
-    columns = (events.c.id, events.c.user_id, events.c.source, events.c.source_id, events.c.occurred_at)
-    query = sa.select(*columns, events.c.activity_id).where(*chosen).order_by(events.c.id)
-    found = connection.execute(query, {"ids": database.dumps(list(ids))}).all()
-    if not found:
-        return 0
-    nameless = [
-        {"number": row.id, "derived": ulid.activity_id(row.source, row.source_id, row.occurred_at)}
-        for row in found
-        if not row.activity_id
-    ]
-    if nameless:
+def nameless(connection: Connection, ids: Sequence[int]) -> list[Nameless]:
+    """Those of the events that have no activity id."""
+    query = sa.select(*(events.c[name] for name in Nameless._fields)).where(
+        events.c.id.in_(database.ids(connection)), events.c.activity_id.is_(None)
+    )
+    return [Nameless(*row) for row in connection.execute(query, {"ids": database.dumps(list(ids))})]
+
+
+def name(connection: Connection, activity_ids: Mapping[int, str]) -> None:
+    """Gives events their activity ids."""
+    if activity_ids:
         naming = sa.update(events).where(events.c.id == sa.bindparam("number"))
-        connection.execute(naming.values(activity_id=sa.bindparam("derived")), nameless)
-    due = sa.update(events).where(*chosen).values(outbound="due", reason=None, due_at=now, settled_at=None)
-    count = connection.execute(due, {"ids": database.dumps([row.id for row in found])}).rowcount
-    pending.mark(connection, {row.user_id for row in found if row.user_id is not None}, now, pending.CHANGED)
-    return count
+        rows = [{"number": number, "derived": derived} for number, derived in activity_ids.items()]
+        connection.execute(naming.values(activity_id=sa.bindparam("derived")), rows)
+
+
+def again(connection: Connection, ids: Sequence[int], now: datetime, *, only_parked: bool = False) -> int:
+    """Makes those due that are not, under the ids that they have; returns how many they were. Expects the identity
+    lock to be held."""
+    is_wanted = schema.EVENT_IS_PARKED if only_parked else events.c.outbound != "due"
+    due = sa.update(events).where(events.c.id.in_(database.ids(connection)), is_wanted)
+    due = due.values(outbound="due", reason=None, due_at=now, settled_at=None).returning(events.c.user_id)
+    user_ids = list(connection.execute(due, {"ids": database.dumps(list(ids))}).scalars())
+    pending.mark(connection, {each for each in user_ids if each is not None}, now, pending.CHANGED)
+    return len(user_ids)
 
 
 def mark(connection: Connection, user_ids: Sequence[str], now: datetime) -> None:

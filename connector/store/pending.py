@@ -52,6 +52,15 @@ def mark(connection: Connection, user_ids: Iterable[str], now: datetime, priorit
         connection.execute(_marking(connection, priority), rows)
 
 
+def lock(connection: Connection, user_ids: Iterable[str]) -> None:
+    """What is written of these users below, in any order, waits for nobody any more: their rows are locked to the end
+    of the transaction, in the order in which everyone does so. On SQLite the whole store is."""
+    if connection.dialect.name == "postgresql":
+        chosen = pending.c.user_id.in_(database.texts(connection))
+        query = sa.select(pending.c.user_id).where(chosen).order_by(pending.c.user_id).with_for_update()
+        connection.execute(query, {"texts": database.dumps(sorted(user_ids))})
+
+
 def mark_mirrored(connection: Connection, user_ids: Sequence[str], now: datetime, priority: int = CHANGED) -> None:
     """Makes those of the users due who are people at Customer.io; the others are found by the full pass."""
     ordered = sorted(user_ids)

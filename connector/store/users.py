@@ -113,7 +113,7 @@ def subjects(connection: Connection, user_ids: Sequence[str], settings: Settings
     found: list[Subject] = []
     for start in range(0, len(user_ids), CHUNK):
         chosen = user_ids[start : start + CHUNK]
-        cio_ids = _cio_ids(connection, chosen)
+        cio_ids, anonymous_ids = _others(connection, chosen)
         rows = connection.execute(
             sa.select(*_USER_COLUMNS, users.c.preferences, bits, *mirror.columns)
             .select_from(users.outerjoin(mirror, mirror.c.user_id == users.c.id))
@@ -124,13 +124,24 @@ def subjects(connection: Connection, user_ids: Sequence[str], settings: Settings
             sent = Mirror(*row[width + 2 :]) if row[width + 2] is not None else None
             user = User(*row[:width])
             preferences = _preferences(row[width]) if row[width] else {}
-            found.append(Subject(user, row[width + 1], sent, cio_id=cio_ids.get(user.id), preferences=preferences))
+            found.append(
+                Subject(
+                    user,
+                    row[width + 1],
+                    sent,
+                    cio_id=cio_ids.get(user.id),
+                    preferences=preferences,
+                    anonymous_ids=tuple(anonymous_ids.get(user.id, ())),
+                )
+            )
     return found
 
 
-def _cio_ids(connection: Connection, user_ids: Sequence[str]) -> dict[str, str]:
-    """The ids that Customer.io itself gave; of several, which merges leave, none can be trusted to be alive."""
+def _others(connection: Connection, user_ids: Sequence[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """By user the id that Customer.io itself gave (of several, which merges leave, none can be trusted to be alive), and
+    the anonymous ids, sorted."""
     found: dict[str, str | None] = {}
+    anonymous: dict[str, list[str]] = {}
     rows = connection.execute(
         sa.select(identifiers.c.user_id, identifiers.c.kind, identifiers.c.value).where(
             identifiers.c.user_id.in_(_ids(connection))
@@ -140,7 +151,10 @@ def _cio_ids(connection: Connection, user_ids: Sequence[str]) -> dict[str, str]:
     for user_id, kind, value in rows:
         if kind == "cio_id":
             found[user_id] = value if user_id not in found else None
-    return {user_id: value for user_id, value in found.items() if value is not None}
+        elif kind == "anonymous_id":
+            anonymous.setdefault(user_id, []).append(value)
+    cio_ids = {user_id: value for user_id, value in found.items() if value is not None}
+    return cio_ids, {user_id: sorted(values) for user_id, values in anonymous.items()}
 
 
 def add(connection: Connection, new: Sequence[dict[str, Any]], named: Sequence[tuple[Identifier, str]]) -> None:

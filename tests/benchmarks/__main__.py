@@ -8,13 +8,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import imports, machine, memory, people, plans, sandbox, segments, stores, webhooks, worker
+from tests.benchmarks import ids, imports, machine, memory, people, plans, sandbox, segments, stores, webhooks, worker
 
 MEASUREMENTS = {
     "webhooks": webhooks.measure,
     "sandbox": sandbox.measure,
     "memory": memory.measure,
     "imports": imports.measure,
+    "ids": ids.measure,
     "segments": segments.measure,
     "people": people.measure,
     "plans": plans.measure,

@@ -210,8 +210,7 @@ def test_a_delete_is_an_entry_that_names_the_person_and_no_time() -> None:
     ],
 )
 def test_in_a_path_of_v1_the_prefix_tells_the_kind_of_an_id(customer_id: CustomerId, expected: str) -> None:
-    assert encode.path_id(Identify(customer_id, {}, AT)) == expected
-    assert encode.path_id(Delete(customer_id, AT)) == expected
+    assert encode.path_of(customer_id) == expected
 
 
 def test_a_body_is_flat_and_carries_its_moment_under_the_name_of_v1() -> None:

@@ -51,3 +51,9 @@ def test_the_remark_says_how_long_they_are_and_what_to_do() -> None:
 def test_names_that_are_not_sent_do_not_count() -> None:
     assert told(settings("a" * 600, internal="b" * 600)) == []
     assert told(settings("a" * 600, "b" * 600, segments_attribute="")) == []
+
+
+def test_patterns_of_pages_that_are_not_sent_are_told() -> None:
+    for names, expected in ((["Order *"], ["pages_not_sent"]), (["Order *", "page"], [])):
+        by = Settings.model_validate({"events": {"names": names, "pages": ["/pricing*"]}})
+        assert told(by) == expected

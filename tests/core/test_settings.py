@@ -328,9 +328,16 @@ def test_who_and_what_is_sent_are_in_both_hashes(edited: Settings) -> None:
         changed("people", delete={"blind": True}),
         changed("people", delete={"enabled": True, "blind": True}),
         changed("people", delete={"grace": "1h"}),
+        changed("guard", max_events_per_user=5),
+        changed("events", names=["Order *"]),
+        changed("events", pages=["/pricing*"]),
+        changed("events", anonymous=True),
+        changed("events", max_age="1d"),
+        changed("events", wait="1d"),
+        changed("events", pass_reserved=True),
     ],
 )
-def test_where_it_is_sent_and_the_guard_are_in_the_hash_of_what_is_sent_only(edited: Settings) -> None:
+def test_where_it_is_sent_the_events_and_the_guard_are_in_the_hash_of_what_is_sent_only(edited: Settings) -> None:
     assert edited.sent_hash() != read(BASE).sent_hash()
     assert edited.mapping_hash() == read(BASE).mapping_hash()
 

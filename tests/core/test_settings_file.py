@@ -238,6 +238,28 @@ ONE_FAULT = {
         '[segments]\na = { event = "Bought", at_least = 1, at_most = 5 }',
         "line 2: segments.a.at_most: counts with `at_least` already; put the second count into its own condition",
     ),
+    "names of events": (
+        '[events]\nnames = [\n  "Order *",\n  "",\n]',
+        (
+            'line 4: events.names[1]: must be a name such as "Order Completed", a pattern such as "Order *", '
+            '"page" or "screen", without line breaks'
+        ),
+    ),
+    "events named twice": (
+        '[events]\nnames = [\n  "Order *",\n  "page",\n  "Order *",\n]',
+        'line 5: events.names[2]: "Order *" is listed twice',
+    ),
+    "URLs of pages": (
+        '[events]\npages = ["/pricing*", " "]',
+        (
+            "line 2: events.pages[1]: must be the URL of a page, or a pattern such as "
+            '"https://shop.example.com/pricing*", without line breaks'
+        ),
+    ),
+    "limit of events": (
+        '[guard]\nmax_events_per_user = "none"',
+        'line 2: guard.max_events_per_user: must be a whole number or "unlimited"',
+    ),
     "events counted from none": (
         '[segments]\na = { event = "Bought", at_least = 0 }',
         "line 2: segments.a.at_least: must be 1 to 1,000,000, is 0",

@@ -138,3 +138,19 @@ def test_no_number_makes_reading_a_time_fail(number: float) -> None:
     at = times.from_number(number)
 
     assert at is None or at.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("text", "meant", "expected"),
+    [
+        ("2021-02-11T17:04:49.9Z", False, 1613063089),
+        ("2021-02-11T17:04:49Z", True, 1613063089),
+        ("2021-02-11T17:04:49", False, "2021-02-11T17:04:49"),
+        ("2021-02-11T17:04:49", True, 1613059489),
+        ("2021-02-11", True, 1612998000),
+        ("2021-02-31T17:04:49Z", True, "2021-02-31T17:04:49Z"),
+        ("tomorrow", True, "tomorrow"),
+    ],
+)
+def test_text_is_seconds_where_it_is_a_time_or_is_meant_as_one(text: str, meant: bool, expected: str | int) -> None:
+    assert times.in_seconds(text, PARIS, meant=meant) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from ulid import ULID
 
 from connector.core import ulid
+from tests.benchmarks import ids
 from tests.core.given import NOW, text
 
 CROCKFORD = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")
@@ -60,6 +62,19 @@ def test_two_events_of_one_moment_have_different_ids(one: str, other: str) -> No
     same = ulid.activity_id("a", one, NOW) == ulid.activity_id("a", other, NOW)
 
     assert same == (one == other)
+
+
+def test_no_two_of_many_events_of_one_moment_have_the_same_id() -> None:
+    assert ids.collisions(100_000) == 0
+
+
+def test_an_id_is_what_the_readme_says() -> None:
+    at = datetime(2026, 3, 1, 10, 0, 0, 123_999, UTC)
+    letters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+    number = 1772359200123 << 80 | int.from_bytes(hashlib.blake2b(b"import\x00order 7", digest_size=10).digest(), "big")
+    expected = "".join(letters[number >> shift & 31] for shift in range(125, -1, -5))
+
+    assert ulid.activity_id("import", "order 7", at) == expected
 
 
 def test_source_and_id_are_not_run_together() -> None:

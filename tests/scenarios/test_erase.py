@@ -194,7 +194,8 @@ async def test_a_worker_that_had_them_in_flight_writes_nothing_back(here: Databa
     assert [each.decision.verb for each in prepared] == ["update"]
     await erased(here, settings)
     results = [Result(each, Delivered(), 1, each.parts) for each in prepared]
-    here.write(recording.record, [], results, Terms(settings.mapping_hash(), timedelta(days=7), now))
+    terms = Terms(settings.mapping_hash(), timedelta(days=7), timedelta(minutes=10), now)
+    here.write(recording.record, [], results, terms)
     assert traces(here) == []
 
 

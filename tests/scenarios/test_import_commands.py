@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from connector import app
 from tests.places import Place
 
 
@@ -94,11 +96,44 @@ def test_what_can_not_be_done_is_a_sentence(sqlite_place: Place, arguments: list
 
 
 def test_due_events_wait_and_history_does_not(sqlite_place: Place) -> None:
+    sqlite_place.write(events='names = ["New"]')
     file = sqlite_place.folder / "e.jsonl"
+    now = app.now()
+    said = {}
     for name, options in (("Old", []), ("New", ["--send"])):
-        file.write_text(json.dumps({"external_id": "1", "name": name, "occurred_at": "2026-01-31"}))
-        sqlite_place.run("import", "events", str(file), *options)
+        ages = (timedelta(hours=1), timedelta(days=4), timedelta(days=9))
+        rows = [{"external_id": "1", "name": name, "occurred_at": (now - age).isoformat()} for age in ages]
+        file.write_text("\n".join(map(json.dumps, rows)))
+        said[name] = sqlite_place.run("import", "events", str(file), *options)
     assert [(event["name"], event["outbound"]) for event in sqlite_place.export("events")] == [
-        ("Old", "none"),
-        ("New", "due"),
+        *[("Old", "none")] * 3,
+        *[("New", "due")] * 2,
+        ("New", "skipped"),
     ]
+    assert "due" not in said["Old"]
+    assert "2 due to be sent; 1 of them are younger than 72 hours and would trigger campaigns" in said["New"]
+    assert "1 will not be sent (too_old)" in said["New"]
+    shown = json.loads(sqlite_place.run("import", "events", str(file), "--send", "--restart", "--json"))
+    assert (shown["duplicate"], shown["due"], shown["would_trigger"]) == (3, 0, 0)
+    planned = json.loads(sqlite_place.run("plan", "--json"))
+    assert (planned["events"], planned["events_by_name"], planned["events_triggering"]) == (2, {"New": 2}, 1)
+    assert 'events: 2 due (2 "New"), of which 1 are young enough to trigger' in sqlite_place.run("plan")
+
+
+def test_events_are_sent_again_by_their_name(sqlite_place: Place) -> None:
+    file = sqlite_place.folder / "e.jsonl"
+    file.write_text(json.dumps({"external_id": "1", "name": "Order", "occurred_at": app.now().isoformat()}))
+    sqlite_place.run("import", "events", str(file))
+    words = "must be later than --since"
+    assert words in sqlite_place.run("resend", "--event", "Order", "--since", "1h", "--until", "2h", exit_status=2)
+    assert "--until must be a time" in sqlite_place.run(
+        "resend", "--event", "Order", "--since", "1h", "--until", "soon", exit_status=2
+    )
+    nobody = ("resend", "--event", "Order", "--since", "1h", "--user", "2")
+    assert "nobody is known as 2" in sqlite_place.run(*nobody, exit_status=1)
+    assert json.loads(sqlite_place.run("resend", "--event", "Else", "--since", "1h", "--json")) == {"resent": 0}
+    (before,) = sqlite_place.export("events")
+    assert before["outbound"] == "none"
+    said = sqlite_place.run("resend", "--event", "Order", "--since", "1h", "--user", "1")
+    assert "1 event is due again: a running connector sends them now, else connector sync" in said
+    assert sqlite_place.export("events") == [before | {"outbound": "due"}]

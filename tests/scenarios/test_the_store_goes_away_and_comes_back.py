@@ -194,4 +194,4 @@ async def test_it_can_be_stopped_meanwhile(how: str, request: pytest.FixtureRequ
                 await asyncio.to_thread(process.wait_for, "store_unreachable", 60)
                 began = time.monotonic()
                 assert await asyncio.to_thread(process.terminate) == 0
-                print("TOOK", time.monotonic() - began)
+                assert time.monotonic() - began < 15

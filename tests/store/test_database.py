@@ -156,7 +156,7 @@ def test_an_error_still_says_what_kind_it_is(db: Database) -> None:
 HOLD = """
 import sys
 from connector.store import database
-with database.only_one(sys.argv[1]):
+with database.only_one(sys.argv[1], "serve"):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -169,13 +169,13 @@ def test_a_second_connector_on_one_sqlite_file_is_refused_and_postgresql_takes_a
     assert first.stdout is not None
     assert first.stdout.readline() == "held\n"
     if store_url.startswith("sqlite"):
-        with pytest.raises(errors.Misconfigured, match="another connector runs on"), database.only_one(store_url):
+        with pytest.raises(errors.Misconfigured, match="another connector runs on"), database.only_one(store_url, "serve"):
             pass
     else:
-        with database.only_one(store_url):
+        with database.only_one(store_url, "serve"):
             pass
     first.communicate(timeout=30)
-    with database.only_one(store_url):
+    with database.only_one(store_url, "serve"):
         pass
 
 
@@ -187,7 +187,7 @@ def test_a_lock_whose_holder_was_killed_is_free(store_url: str) -> None:
     assert first.stdout.readline() == "held\n"
     first.kill()
     first.communicate(timeout=30)
-    with database.only_one(store_url):
+    with database.only_one(store_url, "serve"):
         pass
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import pytest
 from connector import app
 from connector.commands import import_files
 from connector.commands.import_files import What
-from connector.settings import Settings
-from connector.store import schema
+from connector.settings import Events, Settings
+from connector.store import pending, schema
 from connector.store.database import Database
 from tests.store import given
 
@@ -22,7 +22,7 @@ SETTINGS = Settings()
 AT = "2026-01-31T12:00:00Z"
 
 
-def imported(db: Database, path: Path, text: str, *, send: bool = False) -> import_files.Summary:
+def imported(db: Database, path: Path, text: str, *, send: Events | None = None) -> import_files.Summary:
     path.write_text(text)
     return import_files.one(db, SETTINGS, import_files.kind(What.events, send=send), path, app.now)
 
@@ -61,10 +61,35 @@ def test_a_csv_of_events_is_history_of_the_users_it_names(db: Database, tmp_path
     assert {each["outbound"] for each in (order, page)} == {"none"}
 
 
-def test_events_are_due_when_they_are_to_be_sent(db: Database, tmp_path: Path) -> None:
-    row = {"external_id": "1", "name": "Signed Up", "occurred_at": AT}
-    imported(db, tmp_path / "e.jsonl", json.dumps(row), send=True)
-    assert stored(db, "outbound") == ["due"]
+def test_of_events_to_be_sent_those_are_due_that_are_whitelisted_and_young(db: Database, tmp_path: Path) -> None:
+    now = app.now()
+    times = {"new": timedelta(hours=71), "older": timedelta(hours=73), "old": timedelta(days=8)}
+    rows: list[dict[str, Any]] = [
+        {"external_id": "1", "name": "Signed Up", "id": name, "occurred_at": (now - age).isoformat()}
+        for name, age in times.items()
+    ]
+    rows.append(rows[0] | {"name": "Else", "id": "else"})
+    text = "\n".join(map(json.dumps, rows))
+    summary = imported(db, tmp_path / "e.jsonl", text, send=Events(names=("Signed *",)))
+    assert dict(summary.results) == {"triggering": 1, "due": 1, "too_old": 1, "not_whitelisted": 1}
+    assert (summary.count("stored"), summary.count("duplicate")) == (4, 0)
+    assert stored(db, "source_id", "outbound", "reason") == [
+        ("new", "due", None),
+        ("older", "due", None),
+        ("old", "skipped", "too_old"),
+        ("else", "none", None),
+    ]
+    (waiting,) = given.rows(db, schema.pending)
+    assert (waiting["user_id"], waiting["priority"]) == (stored(db, "user_id")[0], pending.CHANGED)
+    again = imported(db, tmp_path / "f.jsonl", text, send=Events(names=("Signed *",)))
+    assert dict(again.results) == {"duplicate": 4}
+
+
+def test_without_send_events_are_history_whatever_is_whitelisted(db: Database, tmp_path: Path) -> None:
+    row = {"external_id": "1", "name": "Signed Up", "occurred_at": app.now().isoformat()}
+    assert dict(imported(db, tmp_path / "e.jsonl", json.dumps(row)).results) == {"stored": 1}
+    assert stored(db, "outbound", "due_at") == [("none", None)]
+    assert given.rows(db, schema.pending) == []
 
 
 def test_the_same_rows_again_are_no_new_events(db: Database, tmp_path: Path) -> None:

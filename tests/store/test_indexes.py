@@ -14,7 +14,19 @@ from sqlalchemy.engine import Connection
 
 from connector.records import Identifier
 from connector.settings import Event, Settings
-from connector.store import backlog, export, inbox, leases, merging, mirror, retention, schema, segments, users
+from connector.store import (
+    backlog,
+    due_events,
+    export,
+    inbox,
+    leases,
+    merging,
+    mirror,
+    retention,
+    schema,
+    segments,
+    users,
+)
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW
@@ -44,6 +56,20 @@ _EVENT = {
 }
 
 
+def _fate(number: sa.ColumnElement[int]) -> dict[str, Any]:
+    """One in a hundred is due, another is asked for, others are skipped or parked; some are sent, and most are none."""
+    each = number % 100
+    outbound = sa.case(
+        (each < 2, "due"), (each < 3, "skipped"), (each < 4, "parked"), (each < 10, "sent"), else_="none"
+    )
+    at = sa.literal(NOW, schema.events.c.due_at.type)
+    return {
+        "outbound": outbound,
+        "due_at": sa.case((each < 1, at)),
+        "settled_at": sa.case((sa.and_(each > 1, each < 10), at)),
+    }
+
+
 @pytest.fixture(autouse=True)
 def _plenty(db: Database) -> None:
     """Enough rows that reading them all would be the slower way, and the planner knows it."""
@@ -64,6 +90,7 @@ def _plenty(db: Database) -> None:
         (schema.pending, due),
         (schema.inbox, received),
         (schema.events, {**_EVENT, "source_id": name}),
+        (schema.events, {**_EVENT, "source_id": name, "source": "intake", "user_id": name, **_fate(number)}),
         (schema.attempts, {"user_id": name, "what": "update", "calls": 1, "reason": "", "message": "", "at": NOW}),
     ]
 
@@ -208,6 +235,56 @@ def test_events_are_counted_by_user_name_and_time(plan: Plan, condition: Event) 
         found = plan(fn, *arguments)
         assert "ix_events_name" in found, found
         assert not reads_whole(found, "events"), found
+
+
+def test_what_is_due_is_found_by_user_and_read_in_its_order(db: Database, plan: Plan) -> None:
+    users_ = [f"U{10_000 + number}" for number in range(0, ROWS, 10)]
+    for fn, *arguments in (
+        (due_events.of_users, users_, 50),
+        (due_events.having, users_),
+        (due_events.oldest, users_),
+        (due_events.skip_waited, {"U10100": "left_kept"}, NOW, NOW),
+    ):
+        found = plan(fn, *arguments)
+        assert "ix_events_due" in found, found
+        assert not reads_whole(found, "events"), found
+    found = plan(due_events.of_users, ["U10001"], 50)
+    key = "INTEGER PRIMARY KEY" if db.dialect == "sqlite" else "ix_events_due"
+    assert key in found, found
+    if db.dialect == "sqlite":
+        assert "USING INDEX ix_events_due (user_id=?)" in found, found
+        assert found.count("TEMP B-TREE") == 1, found  # of what was found, by user; not of all that is due
+    else:
+        assert "Index Cond: (user_id = chosen.value)" in found, found
+
+
+def test_what_becomes_of_due_events_finds_them_by_their_numbers(db: Database, plan: Plan) -> None:
+    for fn, *arguments in (
+        (due_events.sent, [3001, 3101], NOW),
+        (due_events.skipped, [3201], "left_kept", NOW),
+        (due_events.parked, {3301: "no_name"}, NOW),
+        (due_events.again, [3001], NOW),
+        (due_events.nameless, [3001]),
+    ):
+        found = plan(fn, *arguments)
+        assert not reads_whole(found, "events"), found
+
+
+def test_what_was_sent_is_counted_by_user_and_time(plan: Plan) -> None:
+    for fn, *arguments in ((due_events.sent_lately, ["U10004", "U10005"], NOW), (due_events.held, 1, NOW)):
+        found = plan(fn, *arguments)
+        assert "ix_events_sent" in found, found
+        assert not reads_whole(found, "events"), found
+
+
+def test_what_sql_asks_for_what_is_parked_and_all_counts_have_an_index_each(db: Database, plan: Plan) -> None:
+    assert "ix_events_asked" in plan(due_events.asked_for, 500)
+    counting = plan(due_events.counts)
+    for each in ("due", "asked", "sent", "skipped", "parked"):
+        assert f"ix_events_{each}" in counting, counting
+    assert not reads_whole(counting, "events"), counting
+    assert not reads_whole(plan(due_events.outlook, NOW), "events")
+    assert "ix_events_parked" in plan(due_events._parked_ids, 0, "no_name", None, NOW)
 
 
 def test_who_has_a_customer_id_is_found_by_its_index(db: Database, plan: Plan) -> None:

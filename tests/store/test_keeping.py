@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -137,3 +139,26 @@ def test_trying_to_write_changes_nothing(db: Database) -> None:
     db.write(database.try_to_write)
     if db.dialect == "sqlite":
         assert db.read(lambda connection: connection.exec_driver_sql("PRAGMA user_version").scalar_one()) == 7
+
+
+def test_of_many_who_stand_in_line_for_a_locked_file_only_the_first_waits_long(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if db.dialect == "postgresql":
+        return  # nobody stands in line there
+    monkeypatch.setattr(database, "BUSY_AGAIN_SECONDS", 0)
+    assert db.url.database is not None
+    other = sqlite3.connect(db.url.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waited = []
+    for _ in range(3):
+        began = time.monotonic()
+        with pytest.raises(sa.exc.OperationalError, match="locked"):
+            db.write(database.try_to_write)
+        waited.append(time.monotonic() - began)
+    assert waited[0] > database.BUSY_SECONDS - 1
+    assert max(waited[1:]) < 1
+    other.execute("ROLLBACK")
+    db.write(database.try_to_write)
+    assert db._busy_seconds() == database.BUSY_SECONDS, "it was free: who comes next waits as long as ever"
+    other.close()

@@ -62,7 +62,9 @@ def replayed(
     db: Database, *given_ids: str, reason: str | None = None, since: datetime | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     found = replay_parked.parked(db, LATER, since, reason, list(given_ids) or None)
-    return found.as_json(), list(replay_parked.describe(found))
+    told = found.as_json()
+    assert (told.pop("events"), told.pop("parked_events")) == (0, {})
+    return told, list(replay_parked.describe(found))
 
 
 def told(db: Database, given_id: str, settings: Settings = SETTINGS) -> dict[str, Any]:

@@ -20,6 +20,11 @@ from tests.store.given import NOW, SETTINGS
 
 BEFORE = "0004"
 NEWER = {
+    "ix_events_asked",
+    "ix_events_due",
+    "ix_events_parked",
+    "ix_events_sent",
+    "ix_events_skipped",
     "ix_events_user_id_occurred_at",
     "ix_mirror_left_at",
     "ix_mirror_deleted_at",

@@ -8,7 +8,7 @@ import pytest
 
 from connector.commands.sync import Summary
 from connector.outbound.full_pass import Found
-from connector.outbound.recording import Tally
+from connector.outbound.tally import Tally
 from connector.store import held
 from connector.store.held import Hold
 from tests.store.given import NOW

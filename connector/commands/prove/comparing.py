@@ -10,7 +10,7 @@ crashed       ended_by_itself, task_failed, unclean_stop
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -61,8 +61,8 @@ class Applied(NamedTuple):
 
 @dataclass
 class Evidence:
-    """`stories` is what was said; `sent` the ids of the webhooks that were answered 200, `events` the ids of those that
-    are events in the store."""
+    """`stories` is what was said. Ids of webhooks: `sent` were answered 200, `unanswered` were tried, `events` are in
+    the store."""
 
     stories: Mapping[str, Story]
     sent: set[str]
@@ -72,6 +72,7 @@ class Evidence:
     applied: Sequence[Applied]
     unread: int = 0
     waiting: Sequence[str] = ()
+    unanswered: Set[str] = frozenset()
     others: Sequence[Case] = field(default_factory=list)
 
 
@@ -89,7 +90,10 @@ def compare(evidence: Evidence) -> list[Case]:
 def _webhooks(evidence: Evidence) -> Iterator[Case]:
     stored = Counter(evidence.events)
     yield from (Case("lost", "webhook_lost", each) for each in sorted(evidence.sent - stored.keys()))
-    yield from (Case("doubled", "webhook_never_sent", each) for each in sorted(stored.keys() - evidence.sent))
+    yield from (
+        Case("doubled", "webhook_never_sent", each)
+        for each in sorted(stored.keys() - evidence.sent - evidence.unanswered)
+    )
     yield from (Case("doubled", "webhook_twice", each) for each, times in stored.items() if times > 1)
     if evidence.unread:
         yield Case("lost", "unread", "", f"{evidence.unread} messages could not be read")

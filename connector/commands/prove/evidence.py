@@ -27,11 +27,20 @@ _PAGE = 10_000
 
 async def acknowledged(session: aiohttp.ClientSession, sandbox_url: str) -> list[str]:
     """The ids of the webhooks that were answered 2xx, repeats again."""
+    return await _listed(session, f"{sandbox_url}/sandbox/webhooks/acknowledged")
+
+
+async def unanswered(session: aiohttp.ClientSession, sandbox_url: str) -> set[str]:
+    """The ids of those that the sandbox reported on its own, and tries again in an hour. One may be stored all the
+    same, and its answer was cut."""
+    return set(await _listed(session, f"{sandbox_url}/sandbox/webhooks/queue"))
+
+
+async def _listed(session: aiohttp.ClientSession, url: str) -> list[str]:
     found: list[str] = []
     after = ""
     while True:
-        url = f"{sandbox_url}/sandbox/webhooks/acknowledged?limit={_PAGE}{after}"
-        async with session.get(url) as response:
+        async with session.get(f"{url}?limit={_PAGE}{after}") as response:
             page = await response.json()
         if not page:
             return found
@@ -40,13 +49,19 @@ async def acknowledged(session: aiohttp.ClientSession, sandbox_url: str) -> list
 
 
 def gather(
-    db: Database, journal: Path, stories: Mapping[str, Story], sent: set[str], others: Sequence[Case]
+    db: Database,
+    journal: Path,
+    stories: Mapping[str, Story],
+    sent: set[str],
+    unanswered: set[str],
+    others: Sequence[Case],
 ) -> Evidence:
     """Everything; the sandbox has ended, since its file is one process's at a time."""
     customerio, applied = _gone_through(journal)
     return Evidence(
         stories=stories,
         sent=sent,
+        unanswered=unanswered,
         events=db.read(_events),
         users=db.read(_users),
         people=[

@@ -78,9 +78,7 @@ async def go_on(
         if not early:
             await victim.started()
         await asyncio.sleep(rng.uniform(*(_EARLY_SECONDS if early else _AFTER_START_SECONDS)))
-        for child in processes.ended(children):
-            killed.crashes.append(crash(child))
-            child.start()
+        killed.crashes += start_again(children, wanted)
         unanswered = (await webhooks(session, sandbox_url))["mixes_under_way"] > 0
         victim.kill()
         unread, in_flight = await _under_way(db)
@@ -93,9 +91,14 @@ async def go_on(
     return killed
 
 
-def crash(child: Child) -> Case:
-    """A process that ended by itself."""
-    return Case("crashed", "ended_by_itself", child.name, child.last_words())
+def start_again(children: Sequence[Child], wanted: Wanted) -> list[Case]:
+    """What ended by itself. One that finds no database when it starts may end, where that is being restarted."""
+    cases = []
+    for child in processes.ended(children):
+        if child.has_started or not wanted.restart_command:
+            cases.append(Case("crashed", "ended_by_itself", child.name, child.last_words()))
+        child.start()
+    return cases
 
 
 def is_moving(killed: Killed, wanted: Wanted) -> bool:
@@ -110,12 +113,6 @@ async def webhooks(session: aiohttp.ClientSession, sandbox_url: str) -> dict[str
     if found["failures"]:
         raise errors.Failed(f"the sandbox failed: {found['failures']}")
     return found
-
-
-async def undelivered(session: aiohttp.ClientSession, sandbox_url: str) -> int:
-    """How many webhooks the sandbox has to deliver."""
-    standing = await webhooks(session, sandbox_url)
-    return int(standing["backlog"] + standing["mixes_under_way"])
 
 
 async def _send(session: aiohttp.ClientSession, sandbox_url: str, count: int) -> None:

@@ -60,10 +60,15 @@ class Child:
             log.seek(self._from)
             return log.read().decode(errors="replace")
 
+    @property
+    def has_started(self) -> bool:
+        said = self.said()
+        return any(each in said for each in _STARTED)
+
     async def started(self) -> None:
         """Until it says that it has; returns at once when it has ended."""
         until = time.monotonic() + _START_SECONDS
-        while not self.has_ended and not any(each in self.said() for each in _STARTED):
+        while not self.has_ended and not self.has_started:
             if time.monotonic() > until:
                 raise errors.Failed(f"{self.name} did not start within {_START_SECONDS:.0f} s: see {self._log}")
             await asyncio.sleep(_LOOK_AGAIN)
@@ -88,8 +93,8 @@ class Child:
         return process.returncode or 0
 
     def last_words(self) -> str:
-        """The end of its log."""
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LAST_WORDS:])
+        """The end of what it has logged since its start."""
+        return "\n".join(self.said().splitlines()[-_LAST_WORDS:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,5 @@ class Shown:
 
     def left(self, left: Left) -> None:
         """While all is waited for."""
-        unread = left.undelivered + left.unread
-        more = f"{unread:,} to read, {left.pending:,} pending, {left.leaving:,} leaving, {left.behind:,} behind"
+        more = f"{left.unread:,} to read, {left.pending:,} pending, {left.leaving:,} leaving, {left.behind:,} behind"
         self._progress.update(self._kills, more=more)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from connector.commands.prove.comparing import KINDS, Case
+from connector.commands.prove.comparing import KINDS, Applied, Case, Evidence
+from connector.commands.prove.killing import Killed
+from connector.commands.prove.load import Load
 from connector.commands.prove.options import Wanted
 
 _SHOWN = 20
@@ -113,3 +115,40 @@ def describe(outcome: Outcome) -> Iterator[str]:
     if outcome.kept is not None:
         yield f"logs and stores are kept in {outcome.kept}"
     yield "holds" if outcome.holds else "DOES NOT HOLD"
+
+
+def figures(
+    seconds: float, killed: Killed, load: Load, answers: Sequence[str], found: Evidence, faults: Mapping[str, int]
+) -> Figures:
+    """Of a proof that took so long; `answers` are ids, repeats among them."""
+    effective = [each for each in found.applied if each.refused is None]
+    delivered = {(each.customer_id, each.seq) for each in effective if each.seq is not None}
+    return Figures(
+        seconds=round(seconds, 1),
+        kills=killed.kills,
+        kills_while_receiving=killed.receiving,
+        kills_while_sending=killed.sending,
+        restarts=killed.restarts,
+        webhooks=len(found.sent),
+        answers=len(answers),
+        users=len(load.stories),
+        edits=load.edits,
+        moves=load.moves,
+        delivered=len(delivered),
+        deleted=sum(each.what == "delete" for each in effective),
+        returned=_returned(effective),
+        dropped=sum(each.refused == "older_timestamp" for each in found.applied),
+        faults=dict(faults),
+    )
+
+
+def _returned(effective: Sequence[Applied]) -> int:
+    gone: set[str] = set()
+    returned: Counter[str] = Counter()
+    for each in effective:
+        if each.what == "delete":
+            gone.add(each.customer_id)
+        elif each.customer_id in gone:
+            gone.discard(each.customer_id)
+            returned[each.customer_id] += 1
+    return returned.total()

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from connector.commands.prove import killing, processes
+from connector.commands.prove import killing
 from connector.commands.prove.comparing import Case
+from connector.commands.prove.options import Wanted
 from connector.commands.prove.processes import Child
 from connector.commands.prove.stories import Story
 from connector.store import inbox
@@ -29,10 +30,9 @@ _NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left to do: webhooks that the sandbox has to deliver, messages to read, users who are pending, people who
-    left and are there still, and people who are not yet as they were said to be."""
+    """What is left to do: messages to read, users who are pending, people who left and are there still, and people who
+    are not yet as they were said to be."""
 
-    undelivered: int
     unread: int
     pending: int
     leaving: int
@@ -40,27 +40,23 @@ class Left:
 
     @property
     def is_nothing(self) -> bool:
-        return not (self.undelivered or self.unread or self.pending or self.leaving or self.behind)
+        return not (self.unread or self.pending or self.leaving or self.behind)
 
 
 async def settle(
     db: Database,
-    undelivered: Callable[[], Awaitable[int]],
     stories: Mapping[str, Story],
     children: Sequence[Child],
-    patience_seconds: float,
+    wanted: Wanted,
     told: Callable[[Left], None],
 ) -> list[Case]:
     """The processes that ended by themselves meanwhile; those who are left when patience is over show in `waiting`."""
     crashes: list[Case] = []
-    until = time.monotonic() + patience_seconds
-    wanted = {name: story.said for name, story in stories.items() if story.is_inside}
+    until = time.monotonic() + wanted.patience_seconds
+    people = {name: story.said for name, story in stories.items() if story.is_inside}
     while True:
-        for child in processes.ended(children):
-            crashes.append(killing.crash(child))
-            child.start()
-        # First the webhooks: what is delivered after that question is nobody's change.
-        left = await db.run_read(_left, await undelivered(), wanted)
+        crashes += killing.start_again(children, wanted)
+        left = await db.run_read(_left, people)
         told(left)
         if left.is_nothing or time.monotonic() > until:
             return crashes
@@ -79,7 +75,7 @@ def waiting(connection: Connection) -> list[str]:
     return [f"{name} ({reason or 'due'}, {due_at.isoformat()})" for name, reason, due_at in rows]
 
 
-def _left(connection: Connection, undelivered: int, wanted: Mapping[str, int]) -> Left:
+def _left(connection: Connection, wanted: Mapping[str, int]) -> Left:
     number = sa.select(sa.func.count())
     due = connection.execute(number.select_from(pending).where(pending.c.parked_at.is_(None))).scalar_one()
     live = mirror.c.deleted_at.is_(None)
@@ -90,4 +86,4 @@ def _left(connection: Connection, undelivered: int, wanted: Mapping[str, int]) -
         rows = connection.execute(sa.select(mirror.c.customer_id, mirror.c.attributes).where(live))
         people = {customer_id: attributes.get("seq") for customer_id, attributes in rows}
         behind = sum(people.get(name) != wanted.get(name) for name in people.keys() | wanted.keys())
-    return Left(undelivered, unread, due, leaving, behind)
+    return Left(unread, due, leaving, behind)

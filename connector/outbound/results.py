@@ -1,0 +1,62 @@
+"""What came of one claimed user: of their parts, and of their events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from connector.core import encode
+from connector.core.outcome import Delivered, Later, Outcome, Refused, Stopped
+from connector.outbound.preparation import Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class OfEvents:
+    """`sent` were accepted, `refused` were not and won't be; `outcome` is that of the event `at` which it ended, in the
+    order in which they happened, or Delivered."""
+
+    sent: tuple[int, ...] = ()
+    refused: Mapping[int, Refused] = field(default_factory=dict)
+    outcome: Outcome = Delivered()  # noqa: RUF009 - it is frozen
+    at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`outcome` is that of the parts, Delivered also where there are none; `accepted` are those that Customer.io took,
+    also when the outcome of the whole is another one. `calls` is how many calls the last of all took, 0 when it never
+    went out. `alone` is true when nobody else was in the call that failed."""
+
+    prepared: Prepared
+    outcome: Outcome
+    calls: int
+    accepted: tuple[encode.Part, ...] = ()
+    alone: bool = False
+    events: OfEvents = OfEvents()
+
+    @property
+    def user_id(self) -> str:
+        return self.prepared.user_id
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no event may follow."""
+        return not isinstance(self.outcome, Delivered)
+
+
+def of_parts(prepared: Prepared, outcomes: Sequence[Outcome], calls: int, *, alone: bool = False) -> Result:
+    """The outcomes of all parts together."""
+    parts = zip(prepared.parts, outcomes, strict=True)
+    accepted = tuple(part for part, outcome in parts if isinstance(outcome, Delivered))
+    failed = next((each for each in outcomes if not isinstance(each, Delivered)), Delivered())
+    return Result(prepared, failed, calls, accepted, alone)
+
+
+def excused(result: Result) -> Result:
+    """A failure as no attempt of the user's: everybody fails now."""
+    events = result.events
+    return replace(result, outcome=_stopped(result.outcome), events=replace(events, outcome=_stopped(events.outcome)))
+
+
+def _stopped(found: Outcome) -> Outcome:
+    return Stopped(found.reason, found.message, found.status) if isinstance(found, Later) else found

@@ -3,6 +3,8 @@
 #   make test                lint, types, import contracts, branch coverage of core, tests
 #   make bench               measurements; prints ratios
 #   make proof-inbound       100,000 webhooks against a connector that is killed 20 times: nothing lost, nothing twice
+#   make proof-events        200 users, 100 events each, every kind of fault: each due event arrives once and in order
+#   make prove               the crash test: 1,000 kills amid 100,000 webhooks, edits and faults; ARGS="--store URL"
 #   make fmt                 formats and mends what can be mended
 
 PYTHON ?= python3
@@ -10,7 +12,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test bench proof-inbound fmt clean
+.PHONY: run test bench proof-inbound proof-events prove fmt clean
 
 run: $(VENV)/.installed
 	$(BIN)/connector demo $(ARGS)
@@ -28,6 +30,12 @@ bench: $(VENV)/.installed-dev
 
 proof-inbound: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.proofs inbound $(ARGS)
+
+proof-events: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.proofs events $(ARGS)
+
+prove: $(VENV)/.installed
+	$(BIN)/connector prove --kills 1000 --events 100000 $(ARGS)
 
 fmt: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -137,6 +137,7 @@ async def main(path: Path, settings: Settings, parts: Parts = BOTH, admin_port: 
     listener.raise_file_limit()
     stop = asyncio.Event()
     stopping.on_signals(stop.set)
+    stopping.on_hangup(lambda: None)  # the start reads the file anyway
     async with contextlib.AsyncExitStack() as stack:
         starting = asyncio.create_task(stack.enter_async_context(running(path, settings, parts, admin_port)))
         asked = asyncio.create_task(stop.wait())
@@ -146,6 +147,7 @@ async def main(path: Path, settings: Settings, parts: Parts = BOTH, admin_port: 
             await asyncio.gather(starting, return_exceptions=True)
             return
         connector = await starting
+        stopping.on_hangup(connector.current.read_again.set)
         _tune_the_interpreter()
         if SERVE in parts:
             _log.info("listening", webhooks=connector.public_url + PATH, admin=connector.admin_url)
@@ -216,12 +218,20 @@ async def _alone(settings: Settings, parts: Parts) -> AsyncIterator[None]:
 async def _at_work(
     path: Path, settings: Settings, db: Database, places: _Places, parts: Parts
 ) -> AsyncIterator[Running]:
-    current = Current(settings)
-    metrics = Metrics()
+    current = await db.on_thread(lambda: watching.begin(path, settings, db, now()))
+    metrics = _metrics_of(current)
     keeper = Keeper(db)
     ending = asyncio.Event()
     receiving = Receiving(db, current.get, now, metrics, keeper.is_told)
-    outbound = Outbound(db, current.get, current.edited, now, lambda: adopting.everything(db, current.get(), now), _counted(metrics))
+    outbound = Outbound(
+        db,
+        current.get,
+        current.edited,
+        now,
+        lambda: adopting.everything(db, current.get(), now),
+        _counted(metrics),
+        current.is_stale,
+    )
 
     def not_ready() -> str | None:
         if ending.is_set():
@@ -246,7 +256,7 @@ async def _at_work(
         ]
     )
     endless: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
-    ended = {"settings": lambda: watching.watch(path, current, ending)}
+    ended = {"settings": lambda: watching.watch(path, current, db, now, ending)}
     if SERVE in parts:
         endless |= receiving.tasks()
         ended["retention"] = lambda: retention.run(db, current.get, now, ending)
@@ -279,6 +289,15 @@ async def _at_work(
             keeper.stop()
 
 
+def _metrics_of(current: Current) -> Metrics:
+    metrics = Metrics()
+    metrics.settings_refused.set_function(lambda: current.refused is not None)
+    metrics.settings_held.set_function(lambda: current.held is not None)
+    metrics.settings_superseded.set_function(current.is_stale)
+    metrics.paused.set_function(lambda: current.settings.sync.paused)
+    return metrics
+
+
 def _counted(metrics: Metrics) -> Callable[[Tally], None]:
     def heard(tally: Tally) -> None:
         metrics.decided(tally.decided)
@@ -308,8 +327,7 @@ async def _finish(receiving: Receiving, tasks: _Tasks) -> None:
 def _status(db: Database, current: Current, refused: Mapping[str, Refused]) -> Callable[[web.Request], Any]:
     async def handle(_request: web.Request) -> web.Response:
         found = await db.run_read(status.collect, current.settings, now())
-        if current.refused is not None:
-            found["settings"] |= {"state": "edit_refused", "reason": str(current.refused)}
+        found["settings"] |= current.told()
         for what, each in refused.items():
             found[f"refused_{what}"] = {"count": each.count, "last_at": each.last_at}
         return web.Response(body=msgspec.json.encode(found), content_type="application/json")

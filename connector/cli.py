@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +17,7 @@ import sqlalchemy as sa
 import typer
 
 import connector
-from connector import app, errors, log, settings_file
+from connector import app, errors, log, settings_file, watching
 from connector.admin import status as status_of
 from connector.commands import approve as approving
 from connector.commands import check as checking
@@ -26,6 +25,7 @@ from connector.commands import (
     erase,
     export_events,
     import_command,
+    init,
     person,
     plan,
     readmit,
@@ -33,7 +33,9 @@ from connector.commands import (
     resend,
     sandbox_server,
     segments,
+    settings_command,
     status_text,
+    tail,
     terminal,
 )
 from connector.commands import sync as syncing
@@ -143,9 +145,11 @@ def sync(
     """Read what has arrived, make one full pass, and work until nothing is due. Exits 3 when something is held."""
     if user:
         raise errors.Misconfigured("`connector sync --user` is not in this version yet; `sync` takes everyone")
-    _, loaded = terminal.settings(context, settings)
+    path, loaded = terminal.settings(context, settings)
     with terminal.store(loaded) as db:
-        summary = app.run(syncing.sync(db, loaded, app.now, terminal.remarks))
+        current = watching.settle(path, loaded, db, app.now())
+        summary = app.run(syncing.sync(db, current.settings, app.now, terminal.remarks))
+        summary.edit = current.held
     terminal.show(summary.as_json(), syncing.describe(summary), as_json)
     raise typer.Exit(summary.exit_status)
 
@@ -252,6 +256,7 @@ def demo(
 
 
 cli.command(name="erase")(erase.command)
+cli.command(name="init")(init.command)
 cli.command(name="person")(person.command)
 cli.command(name="plan")(plan.command)
 cli.command(name="prove")(prove.command)
@@ -259,29 +264,8 @@ cli.command(name="readmit")(readmit.command)
 cli.command(name="resend")(resend.command)
 cli.command(name="sandbox")(sandbox_server.command)
 cli.command(name="segments")(segments.command)
-
-
-NOT_YET = {
-    "init": "asks for the credentials and writes the settings",
-    "tail": "a line for each webhook, decision and call",
-    "settings": "the history of the settings",
-}
-
-
-def _not_yet(name: str) -> Callable[[typer.Context], None]:
-    def command(_context: typer.Context) -> None:
-        raise errors.Misconfigured(f"`connector {name}` is not in this version yet")
-
-    return command
-
-
-for _name, _does in NOT_YET.items():
-    cli.command(
-        name=_name,
-        help=f"Not in this version yet: {_does}.",
-        hidden=True,
-        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    )(_not_yet(_name))
+cli.add_typer(settings_command.cli, name="settings")
+cli.command(name="tail")(tail.command)
 
 
 async def _read_outstanding(db: Database, settings: Settings) -> int:

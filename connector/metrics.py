@@ -74,6 +74,18 @@ class Metrics:
         self.gate_closed = Gauge(
             "connector_gate_closed", "1 while Customer.io as a whole takes no calls of ours.", registry=registry
         )
+        self.settings_refused = Gauge(
+            "connector_settings_refused", "1 while the settings file can't be used.", registry=registry
+        )
+        self.settings_held = Gauge(
+            "connector_settings_held", "1 while an edit of the settings waits for an approval.", registry=registry
+        )
+        self.settings_superseded = Gauge(
+            "connector_settings_superseded",
+            "1 while another process has newer settings, and this one sends nothing.",
+            registry=registry,
+        )
+        self.paused = Gauge("connector_paused", "1 while sync.paused is true, and nothing is sent.", registry=registry)
         self.oldest_due = Gauge(
             "connector_oldest_due_seconds", "Since when the first of the backlog has been due.", registry=registry
         )

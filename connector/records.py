@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -233,6 +233,9 @@ class User:
     opted_by: Literal["own", "customerio"] = "customerio"
 
 
+EVERYTHING = "*"
+
+
 @dataclass(frozen=True, slots=True)
 class Mirror:
     """What we last sent of a user; `attributes` under the names and in the form they were sent.
@@ -240,7 +243,9 @@ class Mirror:
     `version`, `segment_bits` and `mapping_hash` say at which state of the user and of the settings it was last
     compared; `sent_ts` is the identify's `timestamp` in unix seconds. `left_at` is since when they are in no
     whitelisted segment. Who was deleted keeps a bare one with `deleted_at`; what never comes back, `suppressed_at`.
-    `opt_sent_at` is the time of the last word of our own on their opt-out that was sent.
+    `opt_sent_at` is the time of the last word of our own on their opt-out that was sent. `unsure` are the
+    names of attributes, by line, that a call may have set of which nobody heard; `EVERYTHING` where it may have made or
+    deleted the person, too.
     """
 
     user_id: str
@@ -258,6 +263,8 @@ class Mirror:
     deleted_at: datetime | None = None
     suppressed_at: datetime | None = None
     opt_sent_at: datetime | None = None
+    unsure: str = ""
+    anonymous_ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +275,7 @@ class Subject:
     that names them, or would name them at Customer.io, was an erased person's. `cio_id` is the
     person's own at Customer.io, `preferences` are the words on topics and channels that webhooks taught, by group.
     `id_deleted_at` is when somebody else's person with that customer id was deleted, if that was a moment ago.
+    `anonymous_ids` are there only where the settings send visitors, without those that name another person there.
     """
 
     user: User
@@ -302,7 +310,8 @@ class LeftOut:
 class Decision:
     """What is due for a user. `changes` are the attributes to send (None empties one), in sending order;
     `attributes` is what the person will have of us afterwards. `customer_id` is what they are addressed by, `renamed`
-    the id they are known by from then on, where that is another one. What is postponed is decided anew at `until`."""
+    the id they are known by from then on, where that is another one. What is postponed is decided anew at `until`.
+    `anonymous_ids` are the visitors whom they turn out to be, and of whom Customer.io has to hear."""
 
     verb: Verb
     reason: str
@@ -313,6 +322,7 @@ class Decision:
     left_out: tuple[LeftOut, ...] = ()
     timestamp: int = 0
     until: datetime | None = None
+    anonymous_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,11 @@ def on_signals(stop: Callable[[], None]) -> None:
         loop.add_signal_handler(name, _asked, stop, name)
 
 
+def on_hangup(read_again: Callable[[], None]) -> None:
+    """Calls `read_again` at each SIGHUP, in the running loop, where others would end."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, read_again)
+
+
 def _asked(stop: Callable[[], None], name: signal.Signals) -> None:
     loop = asyncio.get_running_loop()
     for each in _SIGNALS:

@@ -10,7 +10,20 @@ from sqlalchemy.engine import Connection
 import connector
 from connector.core import remarks
 from connector.settings import Settings
-from connector.store import backlog, decided, events, gate, held, inbox, mirror, runs, users
+from connector.store import (
+    approvals,
+    backlog,
+    decided,
+    due_events,
+    events,
+    gate,
+    held,
+    inbox,
+    mirror,
+    revisions,
+    runs,
+    users,
+)
 
 _RUNS = 5
 _DAY = timedelta(hours=24)
@@ -22,13 +35,7 @@ def collect(connection: Connection, settings: Settings, now: datetime) -> dict[s
     arrived = inbox.counts(connection)
     return {
         "version": connector.__version__,
-        "settings": {
-            "revision": None,
-            "hash": settings.sent_hash(),
-            "state": "running",
-            "reason": None,
-            "remarks": [each._asdict() for each in remarks.remarks(settings)],
-        },
+        "settings": _settings(connection, settings),
         "inbox": {**arrived, "last_received_at": inbox.last_received_at(connection)},
         "backlog": {
             "due": waiting.due,
@@ -42,6 +49,7 @@ def collect(connection: Connection, settings: Settings, now: datetime) -> dict[s
             {"hash": hold.hash, "what": hold.what, "count": hold.count, "reason": hold.reason, "since": hold.since}
             for hold in held.current(connection)
         ],
+        "events": _events(connection, settings, now),
         "decisions": decided.since(connection, now - _DAY),
         "runs": runs.last(connection, _RUNS),
         "stored": {
@@ -50,6 +58,33 @@ def collect(connection: Connection, settings: Settings, now: datetime) -> dict[s
             "people": mirror.count(connection),
         },
     }
+
+
+def _settings(connection: Connection, settings: Settings) -> dict[str, Any]:
+    """As the store knows them; a process that runs knows more of its own."""
+    in_force, newest = revisions.newest_applied(connection), revisions.newest(connection)
+    state, reason = "running", None
+    if (edit := approvals.waiting(connection)) is not None:
+        state, reason = "edit_held", f"{edit.reason}: connector approve {edit.hash}"
+    elif newest is not None and newest.state == "refused":
+        state, reason = "edit_refused", newest.reason
+    elif settings.sync.paused:
+        state, reason = "paused", "sync.paused is true: nothing is sent"
+    return {
+        "revision": None if in_force is None else in_force.number,
+        "hash": settings.sent_hash() if in_force is None else in_force.hash,
+        "state": state,
+        "reason": reason,
+        "remarks": [each._asdict() for each in remarks.remarks(settings)],
+    }
+
+
+def _events(connection: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
+    """What became of events; `held` are due too, and wait for their user's next hours."""
+    limit = settings.guard.max_events_per_user
+    found = due_events.Held(0, 0) if limit is None else due_events.held(connection, limit, now)
+    held_by = {"reason": "max_events_per_user", **found._asdict()} if found.users else None
+    return {**due_events.counts(connection), "held": held_by}
 
 
 def _gate(connection: Connection) -> dict[str, Any]:

@@ -1,29 +1,24 @@
-"""`connector approve [HASH]`: lists what the guard holds; with a hash lets it go."""
+"""`connector approve [HASH]`: lists what is held, by the guard or as an edit of the settings; with a hash lets it go."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.engine import Connection
-
 from connector import errors
-from connector.core import guard, hold_words
-from connector.outbound import full_pass, limits
+from connector.core import hold_words
+from connector.outbound import approving
 from connector.settings import Settings
-from connector.store import database, facts, held, pending, users
+from connector.store import approvals, held
 from connector.store.database import Database
 
-CHUNK = 5000
-_APPROVED = {held.CREATE: "approved", held.DELETE: "delete_approved", held.RENAME: ""}
-SHORTEST = 4  # characters of a hash: less is a slip, or a variable of a script that is empty
+SETTINGS = "settings"
 
 
 def listed(db: Database) -> list[dict[str, Any]]:
-    """What is held, as `--json` prints it."""
-    return [
+    """What is held, as `--json` prints it. An edit of the settings is one of its own, and has the plan's words."""
+    holds: list[dict[str, Any]] = [
         {
             "hash": hold.hash,
             "what": hold.what,
@@ -34,74 +29,35 @@ def listed(db: Database) -> list[dict[str, Any]]:
         }
         for hold in db.read(held.current)
     ]
+    edit = db.read(approvals.waiting)
+    if edit is not None:
+        count = sum(each["count"] for each in edit.counts.get("holds", ()))
+        holds.append(
+            {
+                "hash": edit.hash,
+                "what": SETTINGS,
+                "count": count,
+                "reason": edit.reason,
+                "allowed": 0,
+                "since": edit.at,
+            }
+        )
+    return holds
 
 
 def approve(db: Database, settings: Settings, prefix: str, first: int | None, now: datetime) -> int:
-    """Lets those go who stood on the list when the hash was made and are still held; returns how many.
-
-    Raises Misconfigured for a hash that names nothing, names several things, is older than a day, or was made
-    under other settings; and for a change of everybody's id, which goes as a whole, with `first`.
-    """
-    hold = _hold(db, prefix)
-    if not hold.valid(settings.sent_hash(), now):
-        why = "is over 24 hours old" if hold.settings_hash == settings.sent_hash() else "was made under other settings"
-        raise errors.Misconfigured(f"{hold.hash} {why}: run `connector sync` to see what would happen now")
-    if hold.what == held.RENAME and first is not None:
-        raise errors.Misconfigured(f"{hold.hash} is one change of all ids: it goes as a whole, without --first")
-    released = 0
-    while first is None or released < first:
-        size = CHUNK if first is None else min(CHUNK, first - released)
-        count = db.write(_release, hold, size, now)
-        released += count
-        if count < size:
-            break
-    if hold.reason in guard.SUSPICIONS and db.read(_is_settled, hold):
-        # What was odd is so no more: the next pass compares with what is there now.
-        noted, _ = limits.look(db, settings)
-        shrank = hold.reason == "store_shrank"
-        db.write(facts.see, replace(noted, users=db.read(users.count)) if shrank else noted)
-        if hold.what == held.RENAME:
-            full_pass.look_again(db)
-        # Last: where this stops halfway, a pass finds the hold and goes on.
-        db.write(held.clear, held.RENAME)
-    return hold.count if hold.what == held.RENAME else released
-
-
-def _hold(db: Database, prefix: str) -> held.Hold:
-    if len(prefix) < SHORTEST:
-        raise errors.Misconfigured(
-            f"give the hash, or at least its first {SHORTEST} characters; `connector approve` lists them"
-        )
-    found = db.read(held.by_hash, prefix)
-    if not found:
-        raise errors.Misconfigured(f"nothing is held under {prefix}; `connector approve` lists what is")
-    if len(found) > 1:
-        raise errors.Misconfigured(f"{prefix} is the beginning of {len(found)} hashes; give more of it")
-    return found[0]
-
-
-def _release(connection: Connection, hold: held.Hold, limit: int, now: datetime) -> int:
-    if hold.what == held.RENAME:
-        return 0
-    database.lock_identities(connection)  # or a merge takes one of them away between the next two statements
-    user_ids = held.approvable(connection, hold, limit)
-    pending.release(connection, user_ids, _APPROVED[hold.what], now)
-    held.leave(connection, hold.what, user_ids)
-    current = {each.what: each for each in held.current(connection)}
-    if hold.what in current:
-        left = current[hold.what].count - len(user_ids)
-        if left > 0:
-            held.recount(connection, current[hold.what].id, left, current[hold.what].allowed)
-        else:
-            held.clear(connection, hold.what)
-    return len(user_ids)
-
-
-def _is_settled(connection: Connection, hold: held.Hold) -> bool:
-    """Whether all of it was approved. That everybody gets another id is a question of its own."""
-    if hold.what == held.RENAME:
-        return True
-    return not held.listed(connection, hold.what, "", 1) and not held.current(connection, held.RENAME)
+    """Lets those go who stood on the list when the hash was made and are still held, or an edit of the settings;
+    returns how many. As `outbound/approving`, and an edit goes as a whole."""
+    edit = db.read(approvals.waiting)
+    if edit is None or len(prefix) < approving.SHORTEST or not str(edit.hash).startswith(prefix):
+        return approving.approve(db, settings, prefix, first, now)
+    if db.read(held.by_hash, prefix):
+        raise errors.Misconfigured(f"{prefix} is the beginning of several hashes; give more of it")
+    if first is not None:
+        raise errors.Misconfigured(f"{edit.hash} is an edit of the settings: it goes as a whole, without --first")
+    if not db.write(approvals.approve, edit.number, now):
+        raise errors.Misconfigured(f"{edit.hash} is not held any more")
+    return sum(each["count"] for each in edit.counts.get("holds", ()))
 
 
 def describe(holds: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -109,7 +65,12 @@ def describe(holds: Sequence[dict[str, Any]]) -> Iterator[str]:
     if not holds:
         yield "nothing is held"
     for hold in holds:
+        since = f"since {hold['since']:%Y-%m-%d %H:%M} UTC"
+        if hold["what"] == SETTINGS:
+            yield f"{hold['hash']}  an edit of the settings: {hold['reason']}  ({since})"
+            yield f"              connector approve {hold['hash']}"
+            continue
         would = hold_words.would(hold["what"], hold["count"])
         why = hold_words.why(hold["reason"], hold["allowed"])
-        yield f"{hold['hash']}  {would}; {why}  ({hold['reason']}, since {hold['since']:%Y-%m-%d %H:%M} UTC)"
+        yield f"{hold['hash']}  {would}; {why}  ({hold['reason']}, {since})"
         yield f"          {' or '.join(hold_words.commands(hold['what'], hold['hash']))}"

@@ -10,6 +10,8 @@ REMEDIES = {
     "unauthorized": "customerio.site_id and customerio.api_key must be of one row of the Tracking API keys; once the "
     "settings are saved, they are tried at once",
     "redirected": "the account lives in another region: change customerio.region",
+    "wrong_address": "something answers there that isn't Customer.io: check customerio.track_url, and any proxy",
+    "all_refused": f"whatever is sent is refused; `connector export attempts` says in which words; {_BY_ITSELF}",
     "other_region": "the account lives in another region: change customerio.region",
     "other_workspace": "use another store.url for this workspace, or the credentials of the one that the store "
     "belongs to",

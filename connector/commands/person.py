@@ -189,6 +189,7 @@ def _second(at: int) -> datetime:
 def _decision(verdict: _Verdict, subject: Subject) -> dict[str, Any]:
     decision = verdict.decision
     before = subject.mirror.attributes if subject.mirror is not None else {}
+    visitors = {mapping.ANONYMOUS_ID: [None, list(decision.anonymous_ids)]} if decision.anonymous_ids else {}
     return {
         "decision": decision.verb,
         "reason": decision.reason,
@@ -196,7 +197,7 @@ def _decision(verdict: _Verdict, subject: Subject) -> dict[str, Any]:
         "rival": verdict.rival,
         "until": decision.until,
         "customer_id": decision.customer_id.value if decision.customer_id is not None else None,
-        "changes": {name: [before.get(name), value] for name, value in decision.changes.items()},
+        "changes": {name: [before.get(name), value] for name, value in decision.changes.items()} | visitors,
         "left_out": [{"name": each.name, "reason": each.reason, "message": each.message} for each in decision.left_out],
     }
 

@@ -9,11 +9,15 @@ from typing import Any
 from connector.commands import gate_text
 from connector.core import hold_words
 
+_STATES = {"edit_held": "HELD", "edit_refused": "REFUSED", "superseded": "STALE", "paused": "PAUSED"}
+
 
 def describe(found: dict[str, Any], now: datetime) -> Iterator[str]:
     """What `admin/status` collected, in words, a line each."""
     stored, inbox, backlog = found["stored"], found["inbox"], found["backlog"]
     yield f"connector {found['version']}, settings {found['settings']['hash']}"
+    if (state := found["settings"]["state"]) != "running":
+        yield f"{_STATES.get(state, state):<9} {found['settings']['reason']}"
     for remark in found["settings"]["remarks"]:
         yield f"settings  {remark['reason']}: {remark['message']}"
     people = f"{stored['people']:,} people at Customer.io"
@@ -31,6 +35,7 @@ def describe(found: dict[str, Any], now: datetime) -> Iterator[str]:
             f"PARKED    {_by_reason(found['parked'])}: connector export attempts says what was answered, "
             "connector replay parked tries them again"
         )
+    yield from _events(found["events"])
     for verb, users in found["decisions"].items():
         yield f"in 24 h   {verb}: {_by_reason(users)}"
     for hold in found["held"]:
@@ -40,6 +45,18 @@ def describe(found: dict[str, Any], now: datetime) -> Iterator[str]:
         counts = ", ".join(f"{value:,} {name}" for name, value in run["counts"].items() if isinstance(value, int))
         skipped = f", skipped {by_reason}" if (by_reason := _by_reason(run["counts"].get("skipped", {}))) else ""
         yield f"pass      {_ago(run['started_at'], now)}: {run['state']}{f', {counts}' if counts else ''}{skipped}"
+
+
+def _events(events: Mapping[str, Any]) -> Iterator[str]:
+    skipped = f", skipped {_by_reason(events['skipped'])}" if events["skipped"] else ""
+    yield f"events    {events['due']:,} due, {events['sent']:,} sent{skipped}"
+    if events["parked"]:
+        yield (
+            f"PARKED    events: {_by_reason(events['parked'])}: connector export events says which, "
+            "connector replay parked tries them again"
+        )
+    if (held := events["held"]) is not None:
+        yield f"HELD      {held['events']:,} events of {held['users']:,} users ({held['reason']}): until a day has room"
 
 
 def _by_reason(users: Mapping[str, int]) -> str:

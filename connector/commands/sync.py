@@ -18,7 +18,7 @@ from connector import errors
 from connector.core import hold_words
 from connector.inbound import adopting
 from connector.inbound.reader import Reader
-from connector.outbound import full_pass
+from connector.outbound import approving, full_pass
 from connector.outbound.client import TrackClient
 from connector.outbound.tally import Tally
 from connector.outbound.throttle import Throttle
@@ -26,6 +26,7 @@ from connector.outbound.worker import Worker
 from connector.settings import Settings
 from connector.store import backlog, gate, held
 from connector.store.database import Database
+from connector.watching import Held
 
 _LOOK_AGAIN = 0.2
 _PAUSES = 3
@@ -34,7 +35,8 @@ _WORTH_SAYING = 25  # looks: a pass of a moment is nothing to tell
 
 @dataclass
 class Summary:
-    """What one sync did. `waiting` users could not be delivered and are tried again later."""
+    """What one sync did. `waiting` users could not be delivered and are tried again later. `edit` is one of the settings
+    that is held: who and what was sent went by those before it."""
 
     read: int = 0
     found: full_pass.Found = field(default_factory=full_pass.Found)
@@ -42,6 +44,8 @@ class Summary:
     waiting: int = 0
     parked: int = 0
     refused: gate.Closed | None = None
+    edit: Held | None = None
+    paused: bool = False
 
     @property
     def exit_status(self) -> int:
@@ -49,7 +53,7 @@ class Summary:
         while somebody waits for another try. Who only waits must not hide what a person has to approve."""
         if self.tally.failed or self.tally.parked or self.refused is not None:
             return 1
-        if self.found.holds:
+        if self.found.holds or self.edit is not None:
             return 3
         return 1 if self.waiting else 0
 
@@ -69,7 +73,8 @@ class Summary:
             "held": [
                 {"hash": hold.hash, "what": hold.what, "count": hold.count, "reason": hold.reason}
                 for hold in self.found.holds
-            ],
+            ]
+            + ([] if self.edit is None else [{"hash": self.edit.hash, "what": "settings", "reason": self.edit.reason}]),
         }
 
 
@@ -83,6 +88,11 @@ async def sync(
     summary.read = await Reader(db, lambda: settings, clock).read_outstanding()
     await db.on_thread(lambda: adopting.everything(db, settings, clock))
     summary.found = await _pass(db, settings, clock, console)
+    await db.on_thread(lambda: approving.with_the_settings(db, settings, summary.found, clock()))
+    if settings.sync.paused:
+        left = await db.run_read(backlog.counts, clock())
+        summary.paused, summary.waiting, summary.parked = True, left.due + left.waiting, left.parked
+        return summary
     worker = Worker(db, clock)
     await worker.gate.ask()  # whatever closed it may be over
     with _bar(console) as progress:
@@ -145,8 +155,13 @@ def describe(summary: Summary) -> Iterator[str]:
         yield f"{summary.parked:,} parked{f' (now: {now})' if now else ''}: connector replay parked tries them again"
     if summary.refused is not None:
         yield f"Customer.io takes no calls ({summary.refused.reason}): {summary.refused.message}"
-    if summary.waiting:
+    if summary.paused:
+        yield f"sync.paused is true: nothing was sent, {summary.waiting:,} wait"
+    elif summary.waiting:
         yield f"{summary.waiting:,} wait for another try"
+    if summary.edit is not None:
+        yield f"HELD: the settings would do more than the guard allows: {summary.edit.reason}. Those before them go on."
+        yield f"  let them go:       connector approve {summary.edit.hash}"
     for hold in summary.found.holds:
         yield from _held(hold)
 

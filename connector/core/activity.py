@@ -1,7 +1,8 @@
 """A due event as an activity of Customer.io, and as the bytes that say it in v1 and v2.
 
 Type `page` is named by its URL and has its referrer in the data; `screen` and everything else, which is `event`, keep
-their names. The data are the event's properties, with times as for people: what holds an ISO 8601 time with an offset,
+their names. Of a URL that is too long for a name, the query and the fragment are left out; the data have all of it. The
+data are the event's properties, with times as for people: what holds an ISO 8601 time with an offset,
 and any date under a name that ends in `_at` or `_date`, are unix seconds, also inside of objects.
 
 What is left out of an activity has its reason, and the rest goes:
@@ -12,7 +13,7 @@ What is left out of an activity has its reason, and the rest goes:
 and so has what can't be sent at all (limits in bytes of UTF-8, https://docs.customer.io/api/track/#operation/track):
 
     no_name          nothing but blanks
-    name_too_long    over 100 bytes, as the URL of a page may be
+    name_too_long    over 100 bytes; of a page, also without query and fragment
     event_too_large  data of over 100,000 bytes
     id_not_for_v1    too large for a batch, and the person has an id that v1 would read as another kind
 """
@@ -20,6 +21,7 @@ and so has what can't be sent at all (limits in bytes of UTF-8, https://docs.cus
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -41,6 +43,7 @@ _REFERRER = ("referrer_url", "page.referrer")
 _EARLIEST, _LATEST = 1, 99_999_999_999
 # In an operation, of all that isn't data: an id of 150 bytes and a name of 100 are six times that at worst, as JSON.
 _ENVELOPE_BYTES = 1_750
+_QUERY = re.compile("[?#]")
 
 ActivityType: TypeAlias = Literal["event", "page", "screen"]
 
@@ -84,7 +87,12 @@ def of(event: DueEvent, settings: Settings) -> Activity | Unsendable:
     name = event.name.strip()
     if event.type == "page":
         type_ = "page"
-        name = page_url(event.properties, event.context) or "page"
+        url = page_url(event.properties, event.context)
+        name = url or "page"
+        if url is not None and len(url.encode()) > MAX_NAME_BYTES:
+            name = _QUERY.split(url, 1)[0].strip() or url
+            if _text(event.properties, "url") is None:
+                data["url"] = url
         if _text(event.properties, "referrer") is None and (found := _first(event.context, _REFERRER)) is not None:
             data["referrer"] = found
     elif event.type == "screen":

@@ -19,7 +19,8 @@ The first row that matches wins. "Mirror" means a live one: who was deleted has 
     in one, mirror, a customer id that can't be read            skip      unreadable
     in one, mirror, another customer id                         skip      customer_id_changed
     in one, mirror, a new opt-out                               update    opted_out
-    in one, mirror, nothing differs                             skip      unchanged
+    in one, mirror, nobody heard whether a call was applied     update    unsure
+    in one, mirror, nothing differs, no visitor's id is new     skip      unchanged
     in one, mirror                                              update    changed
     in none, no mirror                                          skip      not_in_segment
     in none, mirror, not due to go, a new opt-out               update    opted_out  (and nothing else)
@@ -30,7 +31,8 @@ The first row that matches wins. "Mirror" means a live one: who was deleted has 
 Of those in none whose id v1 would misread, who had to be updated or deleted is skipped as `bad_customer_id` too.
 
 "In one" and "in none" are about the whitelisted segments. A create carries what we know of opt-out and preferences,
-because a person who is made anew at Customer.io is subscribed to everything.
+because a person who is made anew at Customer.io is subscribed to everything. Where visitors are sent, it tells of those
+whom this user was, and an update of those whom they turned out to be since; of each once.
 
 A person whose id changed is addressed by their `cio_id`, which webhooks tell; without it nothing is sent under either
 id: the new one would make a second person. So is one whose email changed, where it is known.
@@ -43,14 +45,16 @@ only when our own data take back an opt-out, later than it was said.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from connector.core import diff, mapping
-from connector.records import CustomerId, Decision, Mirror, Subject
+from connector.records import EVERYTHING, CustomerId, Decision, Mirror, Subject, User
 from connector.settings import Settings
 
+_NO_ATTRIBUTES = frozenset({mapping.PREFERENCES, mapping.ANONYMOUS_ID, "id", "cio_id"})
 AFTER_DELETE = timedelta(seconds=60)
 
 
@@ -106,8 +110,12 @@ def _enter(subject: Subject, settings: Settings, now: datetime) -> Decision:
     opted_out = user.opted_out or mapping.says_opt_out(user, settings)
     wanted, left_out = mapping.attributes(user, subject.segment_bits, settings, opted_out=opted_out or None)
     carried = {**wanted, **mapping.preferences(subject.preferences)}
+    visitors, untold = mapping.anonymous_ids(subject.anonymous_ids, (), settings)
     timestamp = int(now.timestamp()) if dead is None else _timestamp(dead, now)
-    return Decision("create", "entered", customer_id, None, carried, wanted, left_out, timestamp)
+    left_out += untold
+    return Decision(
+        "create", "entered", customer_id, None, carried, wanted, left_out, timestamp, anonymous_ids=visitors
+    )
 
 
 def _stay(
@@ -132,15 +140,46 @@ def _stay(
     changes = diff.changes(sent, wanted, settings.people.segments_attribute, mapping.MAX_ATTRIBUTES)
     if why == "opt_said":
         changes[mapping.OPT_OUT] = opt_out  # they may have been told the same before, and something else since
+    is_known = mirror.unsure != EVERYTHING
+    if not is_known:
+        changes = _all_of_it(subject, mirror, wanted, settings)
+    elif mirror.unsure:
+        changes |= _unheard(subject.user, mirror, wanted)
     if renamed is not None:
         changes = {renamed.kind: renamed.value, **changes}
-    if not changes:
+    told = mirror.anonymous_ids if is_known else ()
+    visitors, untold = mapping.anonymous_ids(subject.anonymous_ids, told, settings)
+    left_out += untold
+    if not changes and not visitors:
         return Decision("skip", "unchanged", sent_as, attributes=wanted, left_out=left_out)
     addressed = sent_as
     if subject.cio_id is not None and (renamed is not None or "email" in changes):
         addressed = CustomerId("cio_id", subject.cio_id)
     word = "customer_id_changed" if renamed else "opted_out" if why == "opted_out" else "changed"
-    return Decision("update", word, addressed, renamed, changes, wanted, left_out, _timestamp(mirror, now))
+    word = word if is_known else "unsure"
+    timestamp = _timestamp(mirror, now)
+    return Decision("update", word, addressed, renamed, changes, wanted, left_out, timestamp, anonymous_ids=visitors)
+
+
+def _unheard(user: User, mirror: Mirror, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What the person should have under the names that a call may have set, whatever the mirror says."""
+    names = [name for name in mirror.unsure.split("\n") if name not in _NO_ATTRIBUTES]
+    found = {name: wanted.get(name) for name in names}
+    if mapping.OPT_OUT in found and found[mapping.OPT_OUT] is None:
+        del found[mapping.OPT_OUT]  # an opt-out is not taken back because nobody heard of it
+        found |= {mapping.OPT_OUT: True} if user.opted_out else {}
+    return found
+
+
+def _all_of_it(subject: Subject, mirror: Mirror, wanted: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Everything that the person should have, and an end to all that they may have and shouldn't; with the consent that
+    a create would carry, because they may not be there at all."""
+    out = {mapping.OPT_OUT: True} if subject.user.opted_out or mapping.says_opt_out(subject.user, settings) else {}
+    whole = {**wanted, **out, **mapping.preferences(subject.preferences)}
+    names = [*mirror.attributes, *(pick.sent_as for pick in settings.people.attributes)]
+    room = mapping.MAX_ATTRIBUTES - len(whole)
+    emptied = [name for name in dict.fromkeys(names) if name not in whole]
+    return {**whole, **dict.fromkeys(emptied[:room])}
 
 
 def _opt_out_alone(

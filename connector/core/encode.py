@@ -2,7 +2,8 @@
 
 One identify has at most `max_attributes` attributes and stays under the vendor's 32 KB an operation, so a
 person with more becomes several parts: disjoint attributes, one `timestamp`, the opt-out and the preferences in
-every part of a create, because each part may be the one that makes the person. Operations are encoded once, sized as
+every part of a create, because each part may be the one that makes the person. The first has one anonymous id of
+theirs, each further one is a part of its own. Operations are encoded once, sized as
 they will be sent, and joined (https://docs.customer.io/api/track/#tag/batch: a batch is under 500 KB).
 """
 
@@ -76,12 +77,13 @@ def _required(decision: Decision) -> CustomerId:
 def _identifies(decision: Decision, max_attributes: int) -> list[Identify]:
     customer_id = _required(decision)
     in_all = {}
-    if decision.verb == "create":
+    if decision.verb == "create" or decision.reason == "unsure":
         in_all = {name: value for name, value in decision.changes.items() if name in mapping.CONSENT}
-    rest = {name: value for name, value in decision.changes.items() if name not in in_all}
+    first = {mapping.ANONYMOUS_ID: each for each in decision.anonymous_ids[:1]}
+    rest = first | {name: value for name, value in decision.changes.items() if name not in in_all}
     room = max(max_attributes - len(in_all), 1)
     renamed = decision.renamed
-    return [
+    described = [
         Identify(
             customer_id,
             {**in_all, **dict(chunk)},
@@ -89,6 +91,10 @@ def _identifies(decision: Decision, max_attributes: int) -> list[Identify]:
             renamed if renamed is not None and any(name == renamed.kind for name, _ in chunk) else None,
         )
         for chunk in _chunks(rest.items(), room, len(msgspec.json.encode(in_all)))
+    ]
+    further = decision.anonymous_ids[1:]
+    return described + [
+        Identify(customer_id, {**in_all, mapping.ANONYMOUS_ID: each}, decision.timestamp) for each in further
     ]
 
 

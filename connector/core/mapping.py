@@ -15,7 +15,7 @@ are short enough: the settings see to it):
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -29,6 +29,8 @@ MAX_ID_BYTES = 150
 MAX_ATTRIBUTES = 300
 OPT_OUT = "unsubscribed"
 PREFERENCES = "cio_subscription_preferences"
+ANONYMOUS_ID = "anonymous_id"
+MOST_ANONYMOUS_IDS = 50  # of one person at a time: each takes an operation, and all of them go in one batch
 _SHORT = MAX_VALUE_BYTES // 4  # letters, of at most four bytes each
 CONSENT = frozenset({OPT_OUT, PREFERENCES})
 _NOTHING: Mapping[str, Any] = {}
@@ -154,6 +156,24 @@ def preferences(known: Mapping[str, Mapping[str, Preference]]) -> dict[str, Any]
         }
         chosen = {group: entries for group, entries in refused.items() if entries}
     return {PREFERENCES: chosen} if chosen else {}
+
+
+def anonymous_ids(
+    theirs: Sequence[str], told: Collection[str], settings: Settings
+) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
+    """Of the visitors whom somebody turned out to be, those of whom Customer.io was not told, at most
+    MOST_ANONYMOUS_IDS, and those of whom it can't be; none where visitors aren't sent."""
+    if not settings.events.anonymous or not theirs:
+        return (), ()
+    news = [each for each in theirs if each not in told]
+    short = [each for each in news if _size(each) <= MAX_VALUE_BYTES]
+    left_out = []
+    if len(short) < len(news):
+        left_out.append(LeftOut(ANONYMOUS_ID, "value_too_long", "an anonymous id is over 1,000 bytes"))
+    if len(short) > MOST_ANONYMOUS_IDS:
+        message = f"of {len(short):,} anonymous ids, {MOST_ANONYMOUS_IDS} are told at a time"
+        left_out.append(LeftOut(ANONYMOUS_ID, "too_many", message))
+    return tuple(short[:MOST_ANONYMOUS_IDS]), tuple(left_out)
 
 
 def _has_lost_id(given: Damaged, found_at: str, people: People) -> bool:

@@ -16,6 +16,8 @@ looked at what was sent. Reason words:
     other_region       the account lives in another region than the settings say
     other_workspace    the store belongs to another workspace than the credentials
     unreachable        no connection: the name, the network, the certificate
+    wrong_address      a 4xx that Customer.io doesn't give: something else answers at that address
+    all_refused        every call is refused, whoever it is for
     server_errors      too many tries failed
 """
 
@@ -30,7 +32,14 @@ from connector.core import outcome
 from connector.core.outcome import Answer, Later, Stopped
 
 Reason: TypeAlias = Literal[
-    "unauthorized", "redirected", "other_region", "other_workspace", "unreachable", "server_errors"
+    "unauthorized",
+    "redirected",
+    "wrong_address",
+    "other_region",
+    "other_workspace",
+    "unreachable",
+    "server_errors",
+    "all_refused",
 ]
 
 SPAN = timedelta(seconds=60)
@@ -64,8 +73,7 @@ def of_answer(answer: Answer) -> Outage | None:
 
 def went_out(answer: Answer) -> bool:
     """False when no call was made after all, so that its answer says nothing."""
-    found = outcome.of_call(answer)
-    return not (isinstance(found, Stopped) and found.reason == "lease_ran_out")
+    return answer.calls > 0 or not isinstance(outcome.of_call(answer), Stopped)
 
 
 class Window:

@@ -12,6 +12,7 @@ shapes of error body are documented or seen, and a proxy's HTML is possible too
     unauthorized    the credentials are not accepted (401, 403)                        Stopped, the gate closes
     redirected      a 3xx: the account lives in another region; never followed         Stopped, the gate closes
     unreachable     no connection: the name, the network, the certificate              Stopped, the gate closes
+    wrong_address   another 4xx, such as 404: somebody answers who isn't Customer.io   Stopped, the gate closes
     rate_limited    429                                                                Stopped, for as long as it says
     lease_ran_out   it never went out                                                  Stopped
 """
@@ -74,7 +75,12 @@ class Stopped:
 Undelivered: TypeAlias = Refused | Later | Stopped
 Outcome: TypeAlias = Delivered | Undelivered
 
-CLOSE_THE_GATE = frozenset({"unauthorized", "redirected", "unreachable"})
+CLOSE_THE_GATE = frozenset({"unauthorized", "redirected", "unreachable", "wrong_address"})
+
+# Nobody heard whether it was applied.
+UNHEARD = frozenset({"server_error", "timeout", "network", "unclear_answer", "server_errors"})
+
+_ABOUT_WHAT_WAS_SENT = frozenset({400, 409, 413, 414, 422})
 
 _STOPPED = CLOSE_THE_GATE | {"rate_limited", "lease_ran_out"}
 
@@ -136,7 +142,9 @@ def _reason(status: int) -> str:
         return "server_error"
     if 300 <= status < 400:
         return "redirected"
-    return "refused" if status >= 400 else "unclear_answer"
+    if status < 400:
+        return "unclear_answer"
+    return "refused" if status in _ABOUT_WHAT_WAS_SENT else "wrong_address"
 
 
 def _undelivered(reason: str, answer: Answer) -> Undelivered:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from connector.core import encode
+from connector.core import encode, mapping
 from connector.records import Decision
 
 Guarded: TypeAlias = Literal["create", "delete"]
@@ -46,7 +46,8 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One user by name; `changes` are the attributes that would be sent, each with its value before and after."""
+    """One user by name; `changes` are the attributes that would be sent, each with its value before and after, and all
+    visitors who would be told to be this user."""
 
     user_id: str
     customer_id: str | None
@@ -83,6 +84,8 @@ def person(look: Look, held: Set[Guarded]) -> Person:
     """The user by name, where the guard holds these kinds."""
     decision = look.decision
     changes = {name: (look.before.get(name), value) for name, value in decision.changes.items()}
+    if decision.anonymous_ids:
+        changes[mapping.ANONYMOUS_ID] = None, list(decision.anonymous_ids)
     reason = HELD if look.guarded in held else decision.reason
     return Person(look.user_id, look.customer_id, decision.verb, reason, changes)
 

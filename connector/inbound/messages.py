@@ -81,6 +81,7 @@ def _alias(known: Identities, draft: Draft, message: Message, row: InboxRow) -> 
     if not owned:
         if message.previous_id is not None:
             known.name(Identifier("anonymous_id", message.previous_id), draft.id)
+            draft.changed = True
         return
     identifier, owner = owned[0]
     previous = known.draft(owner)

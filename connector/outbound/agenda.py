@@ -4,13 +4,13 @@ store/due_events -> core/activity -> in the order in which they happened, after 
 
 A person who is created, updated or unchanged is sent their events. Everybody else's wait `events.wait` for that to
 change, then they are skipped with the user's reason. Who has no customer id is sent as an anonymous visitor, where the
-settings say so. What is more than `guard.max_events_per_user` in any 24 hours waits until it isn't.
+settings say so: under the first of their anonymous ids, whichever an event came with. What is more than `guard.max_events_per_user` in any 24 hours waits until it isn't.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from connector.core import activity, encode, mapping
@@ -21,6 +21,8 @@ from connector.store import due_events
 from connector.store.database import Database
 
 _DAY = timedelta(hours=24)
+_IN_MEMORY = 10_000  # events of one claim; each may be 100 KB
+_FEWEST = 5  # of one user at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ def of_users(
     db: Database, settings: Settings, decided: Sequence[tuple[Subject, Decision]], now: datetime
 ) -> dict[str, Agenda]:
     """By user, for those of whom an event is due."""
-    due = db.read(due_events.of_users, [subject.user.id for subject, _ in decided])
+    most = max(_FEWEST, min(due_events.MOST, _IN_MEMORY // max(len(decided), 1)))
+    due = db.read(due_events.of_users, [subject.user.id for subject, _ in decided], most)
     if not due.events:
         return {}
     lately: dict[str, due_events.Lately] = {}
@@ -63,8 +66,10 @@ def of_users(
     for subject, decision in decided:
         user_id = subject.user.id
         if events := due.events.get(user_id):
-            again_at = now if user_id in due.more else None
-            found[user_id] = _agenda(subject, decision, settings, events, lately.get(user_id), again_at)
+            agenda = _agenda(subject, decision, settings, events, lately.get(user_id), now)
+            if agenda.again_at is None and user_id in due.more and agenda.waits_for is None:
+                agenda = replace(agenda, again_at=now)
+            found[user_id] = agenda
     return found
 
 
@@ -74,21 +79,21 @@ def _agenda(
     settings: Settings,
     events: Sequence[DueEvent],
     lately: due_events.Lately | None,
-    again_at: datetime | None,
+    now: datetime,
 ) -> Agenda:
     to, anonymous_id = known_by(subject, decision, settings), _anonymous_id(subject, decision, settings)
     if to is None and anonymous_id is None:
-        return Agenda(waits_for=decision.reason)
+        return Agenda(waits_for=_why_not(decision))
     limit = settings.guard.max_events_per_user
-    if limit is not None:
-        room = limit - (0 if lately is None else lately.sent)
-        if room < len(events):
-            again_at = events[0].due_at if lately is None else lately.first_at + _DAY
-            events = events[: max(room, 0)]
+    room = None if limit is None else limit - (0 if lately is None else lately.sent)
+    again_at = None
     outgoing: list[Outgoing] = []
     parked: dict[int, Unsendable] = {}
     left_out: list[LeftOut] = []
     for event in events:
+        if room is not None and len(outgoing) >= room:
+            again_at = (now if lately is None else lately.first_at) + _DAY
+            break
         made = activity.of(event, settings)
         one = made if isinstance(made, Unsendable) else _outgoing(event.id, made, settings, to, anonymous_id)
         if isinstance(one, Unsendable):
@@ -120,6 +125,13 @@ def known_by(subject: Subject, decision: Decision, settings: Settings) -> Custom
     if sent is not None and sent.deleted_at is None:
         return CustomerId(sent.id_kind, sent.customer_id)
     return decision.customer_id
+
+
+def _why_not(decision: Decision) -> str:
+    """Why none of somebody's events are sent now. All that goes to a person who has left may be their opt-out."""
+    if decision.verb != "update":
+        return decision.reason
+    return "left_kept" if decision.until is None else "leaving"
 
 
 def _anonymous_id(subject: Subject, decision: Decision, settings: Settings) -> str | None:

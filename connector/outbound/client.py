@@ -172,7 +172,7 @@ class TrackClient:
     async def region(self) -> Answer:
         """GET /api/v1/accounts/region: whether the credentials are good, and where the account lives. Not counted."""
         request = Request("GET", f"{self._encoder.origin}/api/v1/accounts/region", b"")
-        return await self._once(request, _TRY_SECONDS)
+        return replace(await self._once(request, _TRY_SECONDS), calls=1)
 
     async def workspace(self) -> Workspace | None:
         """Where the credentials lead, asked once; None while Customer.io can't say."""

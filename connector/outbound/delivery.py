@@ -24,6 +24,7 @@ from connector.outbound.preparation import Prepared
 from connector.outbound.results import Result
 
 SERVER_ERRORS: Literal["server_errors"] = "server_errors"
+ALL_REFUSED: Literal["all_refused"] = "all_refused"
 
 TRIES = 3  # one call's, within seconds
 
@@ -64,7 +65,7 @@ async def send_batch(
     began = time.monotonic()
     answer = await client.batch(_operations(cargo), not_after, tries=tries, seconds=_WHOLE_SECONDS)
     saw(answer, cargo[0].prepared.user_id)
-    if not _is_in_doubt(answer):
+    if not _is_in_doubt(answer, cargo):
         return _results(cargo, answer)
     if len(cargo) == 1:
         return _by_themselves(cargo, answer)
@@ -116,21 +117,24 @@ class _Search:
         answers = await asyncio.gather(*calls)
         for answer in answers:
             self._saw(answer, self._about)
-        if all(map(is_failing, answers)) and not self._works() and is_failing(await self._witness(cargo)):
-            stopped = Stopped(SERVER_ERRORS, "both halves of a call failed too, and no other call succeeded")
-            return [Landed(each.prepared, (stopped,) * len(each.work.parts), 1) for each in cargo]
+        if all(map(_is_in_doubt, answers, halves)) and not self._works():
+            one = random.choice(cargo)  # noqa: S311 - anybody will do
+            witness = await self._witness(one)
+            if _is_in_doubt(witness, [one]):
+                reason = SERVER_ERRORS if is_failing(witness) else ALL_REFUSED
+                stopped = Stopped(reason, "both halves of a call failed too, and no other call succeeded")
+                return [Landed(each.prepared, (stopped,) * len(each.work.parts), 1) for each in cargo]
         found = await asyncio.gather(*map(self._narrow, halves, answers))
         return [result for results in found for result in results]
 
-    async def _witness(self, cargo: Sequence[Cargo]) -> Answer:
+    async def _witness(self, one: Cargo) -> Answer:
         """Whether a call for one of them succeeds: then there is somebody at fault in each half."""
-        one = random.choice(cargo)  # noqa: S311 - anybody will do
         answer = await self._client.batch(_operations([one]), self._not_after, tries=1, seconds=_LEAST_SECONDS)
         self._saw(answer, self._about)
         return answer
 
     async def _narrow(self, cargo: Sequence[Cargo], answer: Answer) -> list[Landed]:
-        if not _is_in_doubt(answer):
+        if not _is_in_doubt(answer, cargo):
             return _results(cargo, answer)
         self._failures_left -= 1
         if len(cargo) == 1:
@@ -143,11 +147,11 @@ class _Search:
         return self._client.last_success is not None and self._client.last_success > self._worked_since
 
 
-def _is_in_doubt(answer: Answer) -> bool:
-    """Whether somebody in the call may have made it fail as a whole."""
-    outcome = of_call(answer)
-    is_whole = answer.status is None or not 200 <= answer.status < 300
-    return is_whole and isinstance(outcome, Refused | Later)
+def _is_in_doubt(answer: Answer, cargo: Sequence[Cargo]) -> bool:
+    """Whether somebody in the call may have made it fail as a whole, be it that nobody can tell who was meant."""
+    if answer.status is None or not 200 <= answer.status < 300:
+        return isinstance(of_call(answer), Refused | Later)
+    return any(isinstance(each, Later) for each in of_items(answer, len(_operations(cargo))))
 
 
 def _by_themselves(cargo: Sequence[Cargo], answer: Answer) -> list[Landed]:

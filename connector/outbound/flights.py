@@ -10,25 +10,24 @@ more calls than the vendor's limit asks for.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
 from connector import log
-from connector.core import encode
+from connector.core import encode, outage
 from connector.core.outage import Outage
 from connector.core.outcome import Answer, Stopped
 from connector.outbound import delivery, recording, results
 from connector.outbound.client import TOTAL_SECONDS, TrackClient
-from connector.outbound.delivery import SERVER_ERRORS, Cargo
+from connector.outbound.delivery import ALL_REFUSED, SERVER_ERRORS, Cargo
 from connector.outbound.gate import Gate
 from connector.outbound.preparation import Prepared, prepare
 from connector.outbound.recording import Terms
@@ -53,12 +52,12 @@ _log = log.get("worker")
 
 @dataclass
 class _Lease:
-    """A claim of ours. `renewed` is the moment, of the monotonic clock, from which on it holds for LEASE; `left` is how
-    many of its users are not recorded."""
+    """A claim of ours. `renewed` is the moment, of the monotonic clock, from which on it holds for LEASE; `users` are
+    those who are not recorded."""
 
     token: str
     renewed: float
-    left: int
+    users: set[str]
 
 
 class Flights:
@@ -84,6 +83,7 @@ class Flights:
         self._cargo: dict[str, Cargo] = {}  # packed, and not sent yet; by user
         self._leases: dict[str, _Lease] = {}
         self._calls: set[asyncio.Task[None]] = set()
+        self._in_calls: set[str] = set()
         self._outage: Outage | None = None
         self.claimed = 0
 
@@ -95,14 +95,22 @@ class Flights:
         try:
             yield
             await self.land_all()
-        finally:
+        except asyncio.CancelledError:
             for call in self._calls:
                 call.cancel()
+            raise
+        finally:
+            # Where one went wrong, the others are worth their record all the same.
             await asyncio.gather(*self._calls, return_exceptions=True)
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
-            for lease in list(self._leases):
-                await asyncio.shield(self._db.run(leases.give_back, lease, self._clock()))
+            await asyncio.shield(self._give_back_what_was_not_sent())
+
+    async def _give_back_what_was_not_sent(self) -> None:
+        """Of whoever was in a call of which nobody will hear, the lease runs out: that says so to the next claim."""
+        for lease in list(self._leases.values()):
+            unsent = sorted(lease.users - self._in_calls)
+            await self._db.run(leases.give_back, lease.token, self._clock(), unsent)
 
     @property
     def claim_size(self) -> int:
@@ -112,6 +120,11 @@ class Flights:
         workspace = self._settings.customerio
         a_second = min(workspace.rate_per_second, workspace.in_flight * _SINGLE_A_SECOND)
         return max(1, min(MOST_USERS, int(a_second * _SINGLE_SECONDS)))
+
+    @property
+    def knows_of_an_outage(self) -> bool:
+        """Whether an answer has shown that nobody's calls are taken; the gate closes when the call is recorded."""
+        return self._outage is not None
 
     @property
     def calls(self) -> int:
@@ -127,16 +140,29 @@ class Flights:
         self.claimed = len(claims)
         if not claims:
             return []
-        self._leases[token] = _Lease(token, renewed, len(claims))
+        self._leases[token] = _Lease(token, renewed, {claim.user_id for claim in claims})
         prepared = await self._db.on_thread(lambda: prepare(self._db, self._settings, claims, now))
         gone = {claim.user_id for claim in claims} - {each.user_id for each in prepared}
         if gone:
             # Whom SQL has deleted there is nothing to do for; left in the claim, they would come due for ever.
             await self._db.run(leases.finish, token, sorted(gone), now)
-            self._landed(token, len(gone))
+            self._landed(token, gone)
         if skipped := [each for each in prepared if not each.is_worth_a_call]:
             await self._record(skipped, [])
-        return [each for each in prepared if each.is_worth_a_call]
+        return await self._begin_creates([each for each in prepared if each.is_worth_a_call])
+
+    async def _begin_creates(self, prepared: list[Prepared]) -> list[Prepared]:
+        """The same, noted as people of whom nothing is sure yet. Where another worker was faster with a customer id,
+        whoever would have been created is looked at anew, by the next claim."""
+        creates = [each for each in prepared if each.decision.verb == "create"]
+        if not creates:
+            return prepared
+        try:
+            await self._db.run(recording.begin, creates, self._terms())
+        except sa.exc.IntegrityError:
+            await self.give_back(creates)
+            return [each for each in prepared if each.decision.verb != "create"]
+        return prepared
 
     def send(self, prepared: Sequence[Prepared]) -> None:
         """Begins all calls that are full with these users."""
@@ -145,17 +171,20 @@ class Flights:
                 self._begin(self._send_waves(prepared[start : start + _SINGLE_USERS]))
             return
         with_events: list[Prepared] = []
+        visitors: list[Prepared] = []
         for each in prepared:
             if each.claim.alone:
                 self._begin(self._send_waves([each]))
             elif each.agenda.outgoing:
-                with_events.append(each)
+                (visitors if each.agenda.outgoing[0].to is None else with_events).append(each)
             else:
                 cargo = parts_of(each)
                 self._send_packed(self._packer.add(cargo.work))
                 self._cargo[each.user_id] = cargo
         if with_events:
             self._begin(self._send_waves(with_events))
+        for start in range(0, len(visitors), _SINGLE_USERS):  # each event is a call of its own
+            self._begin(self._send_waves(visitors[start : start + _SINGLE_USERS]))
 
     def send_rest(self) -> None:
         """Begins the last call, full or not."""
@@ -183,6 +212,7 @@ class Flights:
         def saw(answer: Answer, _about: str) -> None:
             answers.append(answer)
 
+        self._in_calls.add(prepared.user_id)
         waves = Waves(self._client, self._not_after([prepared]), saw, is_batch=self._is_batch, tries=1)
         await self._record([], [results.excused(each) for each in await waves.send([prepared])])
         return answers[-1]
@@ -192,7 +222,7 @@ class Flights:
         for token in {each.claim.lease for each in prepared}:
             user_ids = [each.user_id for each in prepared if each.claim.lease == token]
             await self._db.run(leases.give_back, token, self._clock(), user_ids)
-            self._landed(token, len(user_ids))
+            self._landed(token, user_ids)
 
     def _send_packed(self, works: Sequence[encode.Work]) -> None:
         if works:
@@ -210,22 +240,25 @@ class Flights:
             call.result()  # what went wrong in it goes wrong here
 
     async def _send_batch(self, cargo: Sequence[Cargo]) -> None:
+        self._in_calls.update(each.prepared.user_id for each in cargo)
         not_after = self._while_open(self._not_after([each.prepared for each in cargo]))
         landed = await delivery.send_batch(self._client, cargo, not_after, self._saw)
         await self._came_to(list(map(in_parts, landed)))
 
     async def _send_waves(self, group: Sequence[Prepared]) -> None:
+        self._in_calls.update(each.user_id for each in group)
         not_after = self._while_open(self._not_after(group))
         await self._came_to(await Waves(self._client, not_after, self._saw, is_batch=self._is_batch).send(group))
 
     async def _came_to(self, found: Sequence[Result]) -> None:
         """Closes the gate where answers say so; who failed while it closed didn't fail by themselves."""
         outcomes = [outcome for each in found for outcome in (each.outcome, each.events.outcome)]
-        if any(isinstance(outcome, Stopped) and outcome.reason == SERVER_ERRORS for outcome in outcomes):
-            self._outage = Outage(SERVER_ERRORS, "whole calls failed, and so did both halves of one")
+        for outcome in outcomes:
+            if isinstance(outcome, Stopped) and outcome.reason in {SERVER_ERRORS, ALL_REFUSED}:
+                self._outage = Outage(cast("outage.Reason", outcome.reason), outcome.message)
         if self._outage is not None:
-            outage, self._outage = self._outage, None
-            await self._gate.close(*outage)
+            found_out, self._outage = self._outage, None
+            await self._gate.close(*found_out)
         if self._gate.closed is not None:
             found = list(map(results.excused, found))
         await self._record([], found)
@@ -234,8 +267,7 @@ class Flights:
         self._outage = self._gate.saw(answer, about) or self._outage
 
     async def _record(self, skipped: Sequence[Prepared], found: Sequence[Result]) -> None:
-        settings = self._settings
-        terms = Terms(settings.mapping_hash(), settings.retry.give_up_after, settings.events.wait, self._clock())
+        terms = self._terms()
         try:
             tally = await self._db.run(recording.record, skipped, found, terms)
         except sa.exc.DBAPIError:
@@ -243,13 +275,18 @@ class Flights:
             # somebody who asked for these users' events again waited for us, and we for them.
             tally = await self._db.run(recording.record, skipped, found, terms)
         for each in [*skipped, *(result.prepared for result in found)]:
-            self._landed(each.claim.lease, 1)
+            self._landed(each.claim.lease, [each.user_id])
         self._heard(tally)
 
-    def _landed(self, token: str, users: int) -> None:
+    def _terms(self) -> Terms:
+        settings = self._settings
+        return Terms(settings.mapping_hash(), settings.retry.give_up_after, settings.events.wait, self._clock())
+
+    def _landed(self, token: str, user_ids: Iterable[str]) -> None:
         lease = self._leases[token]
-        lease.left -= users
-        if lease.left == 0:
+        lease.users.difference_update(user_ids)
+        self._in_calls.difference_update(user_ids)
+        if not lease.users:
             del self._leases[token]
 
     def _not_after(self, prepared: Sequence[Prepared]) -> Callable[[], float]:
@@ -267,6 +304,9 @@ class Flights:
             await asyncio.sleep(_RENEWED_EACH)
             for lease in list(self._leases.values()):
                 renewed, now = time.monotonic(), self._clock()
-                with contextlib.suppress(sa.exc.OperationalError):  # the store is away; without it nothing new begins
-                    if await self._db.run(leases.renew, lease.token, now + LEASE):
+                try:
+                    if await self._db.run(leases.renew, lease.token, now, now + LEASE):
                         lease.renewed = renewed
+                except sa.exc.SQLAlchemyError as error:
+                    # The store is away. What isn't renewed in time begins no new call.
+                    _log.warning("not_renewed", reason="store_unreachable", error=type(error).__name__)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from connector import errors, log
-from connector.outbound import full_pass
+from connector.outbound import approving, full_pass
 from connector.outbound.client import TrackClient
 from connector.outbound.tally import Tally
 from connector.outbound.throttle import Throttle
@@ -34,7 +34,8 @@ class _Turns(Throttle):
 
 class Outbound:
     """The worker's loop and the pass's, with the client for the settings in force. `before_pass` runs before each
-    pass, on a database thread. `heard` is told what calls and claims came to, and how many went out."""
+    pass, on a database thread. `heard` is told what calls and claims came to, and how many went out. While `is_stale`
+    says that others have newer settings, nothing is sent or let go; while `sync.paused` is set, passes go on."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Outbound:
         clock: Callable[[], datetime],
         before_pass: Callable[[], object],
         heard: Callable[[Tally], None] = lambda _tally: None,
+        is_stale: Callable[[], bool] = lambda: False,
     ) -> None:
         self._db = db
         self._settings = settings
@@ -53,6 +55,7 @@ class Outbound:
         self._worker = Worker(db, clock)
         self._stopping = asyncio.Event()
         self._heard = heard
+        self._is_stale = is_stale
         self._made_for: Customerio | None = None
         self._client: TrackClient | None = None
         self._turns: _Turns | None = None
@@ -71,7 +74,7 @@ class Outbound:
             while not self._stopping.is_set():
                 settings = self._settings()
                 client = await self._client_for(settings.customerio)
-                if client is not None:
+                if client is not None and self._may_send(settings):
                     await self._work_off(settings, client)
                 self.alive_at = self._clock()
                 await self._rest()
@@ -88,24 +91,31 @@ class Outbound:
             if self._edited.is_set() or self._clock() - began >= settings.sync.every:
                 due = True
                 self._edited.clear()
-            if (due or await self._db.run_read(runs.asked)) and settings.customerio.site_id:
+            may = settings.customerio.site_id and not self._is_stale()
+            if may and (due or await self._db.run_read(runs.asked)):
                 began = self._clock()
                 due = await self._pass(settings) is None
             await self._rest()
 
     async def _pass(self, settings: Settings) -> full_pass.Found | None:
         def going() -> bool:
-            return not self._stopping.is_set()
+            return not self._stopping.is_set() and not self._is_stale()
+
+        def run() -> full_pass.Found | None:
+            found = full_pass.run(self._db, settings, self._clock, going)
+            if found is not None:
+                approving.with_the_settings(self._db, settings, found, self._clock())
+            return found
 
         await self._db.on_thread(self._before_pass)
         with contextlib.suppress(full_pass.CutShort):
-            return await self._db.on_thread(lambda: full_pass.run(self._db, settings, self._clock, going))
+            return await self._db.on_thread(run)
         return None
 
     async def _work_off(self, settings: Settings, client: TrackClient) -> None:
         def going() -> bool:
             self.alive_at = self._clock()
-            return not self._stopping.is_set() and self._settings() is settings
+            return not self._stopping.is_set() and self._settings() is settings and self._may_send(settings)
 
         # Where the credentials lead elsewhere, the gate has closed and said why.
         try:
@@ -113,6 +123,9 @@ class Outbound:
                 await self._worker.work_off(settings, client, going, lambda tally: self._hear(tally, client))
         finally:
             self._tell(Tally(), client)
+
+    def _may_send(self, settings: Settings) -> bool:
+        return not settings.sync.paused and not self._is_stale()
 
     def _tell(self, tally: Tally, client: TrackClient) -> None:
         """Which call a tally comes from can't be told, so it goes with all that went out since the last one."""

@@ -9,7 +9,7 @@ get the same customer id, because it is an attribute, are the ids of those who w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -50,12 +50,24 @@ class Outlook:
     outside: int
 
 
-def outlook(db: Database, settings: Settings, now: datetime, only: str | None = None) -> Outlook:
-    """The plan with its first people, or with `only` this user."""
+class CutShort(Exception):
+    """`going` said no: there is no plan."""
+
+
+def outlook(
+    db: Database,
+    settings: Settings,
+    now: datetime,
+    only: str | None = None,
+    going: Callable[[], bool] = lambda: True,
+) -> Outlook:
+    """The plan with its first people, or with `only` this user. Raises CutShort soon after `going` says no."""
     walk = _Walk(db, settings, now)
     draft = plan.Draft(api=settings.customerio.api, most=FIRST, only=only)
     outside = 0
     for stretch in planned.stretches(db, settings, now):
+        if not going():
+            raise CutShort
         draft.skip("not_in_segment", stretch.users - len(stretch.some))
         draft.add(walk.looks(stretch.some))
         outside += sum(each.outside and not each.let_go for each in stretch.some)

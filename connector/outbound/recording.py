@@ -13,11 +13,11 @@ from sqlalchemy.engine import Connection
 from connector import log
 from connector.core import encode, learnt, mapping, retry
 from connector.core.activity import Unsendable
-from connector.core.outcome import Delivered, Later, Refused, Stopped
+from connector.core.outcome import UNHEARD, Delivered, Later, Refused, Stopped
 from connector.outbound.preparation import AWAITS_PASS, Prepared
 from connector.outbound.results import Result
 from connector.outbound.tally import Tally
-from connector.records import Claim, CustomerId, Identifier, Mirror, Word
+from connector.records import EVERYTHING, Claim, CustomerId, Identifier, Mirror, Word
 from connector.store import attempts, database, decided, due_events, leases, mirror, pending, users
 from connector.store.attempts import Attempt
 
@@ -36,7 +36,8 @@ class _Notes:
     touched: list[mirror.Looked] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
     opted_out: list[str] = field(default_factory=list)
-    doubted: list[str] = field(default_factory=list)
+    doubted: list[str] = field(default_factory=list)  # nobody knows what these people have there
+    withdrawn: dict[str, Mirror | None] = field(default_factory=dict)  # who was not created
     waiting: list[tuple[str, datetime]] = field(default_factory=list)
     log_rows: list[Attempt] = field(default_factory=list)
     failures: list[leases.Failure] = field(default_factory=list)
@@ -69,7 +70,7 @@ def record(connection: Connection, skipped: Sequence[Prepared], results: Sequenc
     ours = leases.still_ours(connection, tokens)
     if len(ours) < len(prepared):
         _log.warning("lease_lost", users=len(prepared) - len(ours))
-    owners = mirror.owners(connection, [_known_by(result.prepared).value for result in results])
+    owners = mirror.owners(connection, [_known_by(each.prepared).value for each in results if each.prepared.parts])
     tally = Tally()
     notes: defaultdict[str, _Notes] = defaultdict(_Notes)
     for result in results:
@@ -84,12 +85,20 @@ def record(connection: Connection, skipped: Sequence[Prepared], results: Sequenc
     return tally
 
 
+def begin(connection: Connection, prepared: Sequence[Prepared], terms: Terms) -> None:
+    """Before the calls that create these people."""
+    mirror.begin(
+        connection, [replace(_mirror(each, (), terms), version=_NO_VERSION, unsure=EVERYTHING) for each in prepared]
+    )
+
+
 def _write(connection: Connection, lease: str, notes: _Notes, terms: Terms) -> None:
     now = terms.now
     strangers = _strangers(connection, notes, now)
     mirror.record(connection, notes.people, notes.renamed)
     mirror.touch(connection, notes.touched)
     mirror.doubt(connection, notes.doubted)
+    mirror.withdraw(connection, notes.withdrawn)
     users.forget_cio_ids(connection, notes.deleted)
     attempts.add(connection, notes.log_rows, now)
     due_events.sent(connection, notes.sent, now)
@@ -235,6 +244,7 @@ def _settle(notes: _Notes, each: Prepared) -> None:
 def _delivered(tally: Tally, notes: _Notes, result: Result, owners: dict[str, str], terms: Terms) -> None:
     each = result.prepared
     if _is_taken(each, owners):
+        notes.withdrawn[each.user_id] = each.subject.mirror
         tally.skipped["customer_id_taken"] += 1
         tally.decided["skip", "customer_id_taken"] += 1
         notes.log_rows.append(Attempt(each.user_id, each.decision.verb, result.calls, None, "customer_id_taken", ""))
@@ -291,9 +301,31 @@ def _undelivered(
 
 
 def _part_of(notes: _Notes, result: Result, owners: dict[str, str], terms: Terms) -> None:
-    """What was accepted of someone who was not delivered as a whole; they stay pending with the rest."""
-    if result.accepted and not _is_taken(result.prepared, owners):
-        _accepted(notes, result, replace(_mirror(result.prepared, result.accepted, terms), version=_NO_VERSION))
+    """What was accepted of someone who was not delivered as a whole; they stay pending with the rest. Where nobody
+    heard whether the rest was applied, they are people from now on, of whom nothing is sure."""
+    each, outcome = result.prepared, result.outcome
+    if _is_taken(each, owners):
+        return
+    unheard = result.calls > 0 and not isinstance(outcome, Delivered) and outcome.reason in UNHEARD
+    sent = each.subject.mirror
+    before = sent if sent is not None and sent.deleted_at is None else None
+    if not result.accepted and before is None and not unheard:
+        notes.withdrawn[each.user_id] = sent
+    elif result.accepted or unheard:
+        unsure = _unsure(each, result.accepted, before) if unheard else "" if before is None else before.unsure
+        person = replace(_mirror(each, result.accepted, terms), deleted_at=None, version=_NO_VERSION, unsure=unsure)
+        _accepted(notes, result, person)
+
+
+def _unsure(each: Prepared, accepted: Sequence[encode.Part], before: Mirror | None) -> str:
+    """What may have come of the parts that weren't accepted."""
+    rest = [part for part in each.parts if part not in accepted]
+    is_there = bool(accepted) or (before is not None and before.unsure != EVERYTHING)
+    if not is_there or any(isinstance(part, encode.Delete) for part in rest):
+        return EVERYTHING
+    names = [name for part in rest if isinstance(part, encode.Identify) for name in part.attributes]
+    earlier = before.unsure.split("\n") if before is not None and before.unsure else []
+    return "\n".join(dict.fromkeys([*earlier, *names]))
 
 
 def _looked_at(tally: Tally, notes: _Notes, each: Prepared, terms: Terms) -> None:
@@ -327,8 +359,10 @@ def _mirror(prepared: Prepared, accepted: Sequence[encode.Part], terms: Terms) -
     known_by = CustomerId(before.id_kind, before.customer_id) if before is not None else _known_by(prepared)
     attributes = dict(before.attributes) if before is not None else {}
     opt_sent_at = before.opt_sent_at if before is not None else user.opt_changed_at
+    visitors = dict.fromkeys(before.anonymous_ids if before is not None else ())
     for part in accepted:
         if isinstance(part, encode.Delete):
+            visitors.clear()
             continue
         known_by = part.renamed or known_by
         for name, value in part.attributes.items():
@@ -336,6 +370,8 @@ def _mirror(prepared: Prepared, accepted: Sequence[encode.Part], terms: Terms) -
                 attributes[name] = value
             elif value is None:
                 attributes.pop(name, None)
+        if mapping.ANONYMOUS_ID in part.attributes:
+            visitors[part.attributes[mapping.ANONYMOUS_ID]] = None
         if mapping.OPT_OUT in part.attributes:
             opt_sent_at = now if _opts_out(prepared) else user.opt_changed_at
     return Mirror(
@@ -353,4 +389,5 @@ def _mirror(prepared: Prepared, accepted: Sequence[encode.Part], terms: Terms) -
         left_at=(before.left_at or now) if before is not None and decision.until is not None else None,
         deleted_at=now if decision.verb == "delete" else None,
         opt_sent_at=opt_sent_at,
+        anonymous_ids=tuple(visitors),
     )

@@ -9,9 +9,11 @@ says nothing about another.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from datetime import datetime
 
+from connector.core import outage
 from connector.outbound import belonging
 from connector.outbound.client import TrackClient
 from connector.outbound.flights import Flights
@@ -54,6 +56,8 @@ class Worker:
                     passage = "open" if await self._probe(settings, client, flights) else "closed"
                 if passage == "closed" or not await self._claim(settings, client, flights):
                     break
+                if flights.knows_of_an_outage:
+                    break
         total.calls = client.calls - calls
         return total
 
@@ -62,7 +66,8 @@ class Worker:
         size = flights.claim_size
         prepared = await flights.take(size)
         if prepared:
-            await self._require_workspace(settings, client)
+            if not await self._is_ours(settings, client):
+                return False
             flights.send(prepared)
         if flights.claimed < size:
             flights.send_rest()
@@ -82,13 +87,24 @@ class Worker:
             await self.gate.failed(elsewhere.reason, str(elsewhere))
             raise
         prepared = await flights.take(_PROBED, untried_first=True)
-        await flights.give_back(prepared[1:])
-        answer = await flights.probe(prepared[0]) if prepared else await client.region()
+        # By chance: one who makes calls fail, and is the first to be looked at each time, would keep it closed.
+        telling = [each for each in prepared if not each.claim.alone]
+        chosen = random.choice(telling) if telling else None  # noqa: S311 - anybody will do
+        await flights.give_back([each for each in prepared if each is not chosen])
+        answer = await flights.probe(chosen) if chosen is not None else await client.region()
         return await self.gate.probed(answer)
 
-    async def _require_workspace(self, settings: Settings, client: TrackClient) -> None:
+    async def _is_ours(self, settings: Settings, client: TrackClient) -> bool:
+        """Whether the credentials lead to the store's own workspace, as far as anybody says. Whoever can't be asked
+        takes no calls either."""
         try:
-            await belonging.require(self._db, settings, client)
+            if await belonging.require(self._db, settings, client):
+                return True
         except belonging.Elsewhere as elsewhere:
             await self.gate.close(elsewhere.reason, str(elsewhere))
             raise
+        found = outage.of_answer(await client.region())
+        if found is not None and found.reason != "wrong_address":
+            await self.gate.close(*found)
+            return False
+        return True  # what answers there doesn't know the question, such as a proxy; the calls themselves will tell

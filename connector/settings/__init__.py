@@ -41,7 +41,6 @@ MOST_SEGMENTS = 500
 LATER: frozenset[Path] = frozenset(
     {
         ("store", "events"),
-        ("sync", "paused"),
     }
 )
 
@@ -216,8 +215,10 @@ class Guard(_Table):
 
 
 class Sync(_Table):
-    """How often the whole store is compared, and how soon a changed user is looked at."""
+    """How often the whole store is compared, and how soon a changed user is looked at. While `paused`, all is decided
+    and nothing is sent."""
 
+    paused: bool = False
     every: values.Duration = timedelta(minutes=5)
     latency: values.Duration = timedelta(seconds=1)
 
@@ -284,7 +285,9 @@ class Settings(_Table):
     def _mapping(self) -> list[Any]:
         # Pairs, not an object: the order of the segments is part of it.
         named = [[name, plain(segment)] for name, segment in self.segments.items()]
-        return [self.people.model_dump(mode="json", exclude={"delete"}), named]
+        # Visitors only where they are sent: then everybody has to be told whom they were.
+        visitors = ["anonymous"] if self.events.anonymous else []
+        return [self.people.model_dump(mode="json", exclude={"delete"}), named, *visitors]
 
 
 def _hash(value: Any) -> str:

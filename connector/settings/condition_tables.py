@@ -34,7 +34,7 @@ _EXAMPLE = '{ attribute = "plan", is = "pro" }'
 _EVENT_EXAMPLE = '{ event = "Order Completed", at_least = 2, within = "30d" }'
 _PROPERTY_EXAMPLE = '{ property = "total", gt = 20 }'
 
-_MOST_TIMES = 1_000_000
+MOST_TIMES = 1_000_000
 
 
 def read(raw: object) -> Segment:
@@ -184,8 +184,8 @@ def _event(raw: dict[str, Any], where: Path, problems: list[Problem]) -> Event:
         times = raw[count]
         if isinstance(times, bool) or not isinstance(times, int):
             problems.append(Problem((*where, count), f"must be a whole number, is {kind(times)}"))
-        elif not fewest <= times <= _MOST_TIMES:
-            problems.append(Problem((*where, count), f"must be {fewest} to {_MOST_TIMES:,}, is {times}"))
+        elif not fewest <= times <= MOST_TIMES:
+            problems.append(Problem((*where, count), f"must be {fewest} to {MOST_TIMES:,}, is {times}"))
     window = comparisons.duration(raw["within"], (*where, "within"), problems) if "within" in raw else None
     filters = _filters(raw["where"], (*where, "where"), problems) if "where" in raw else ()
     at_most = raw.get("at_most")

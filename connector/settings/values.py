@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from connector.settings import names
 from connector.settings.faults import Problem, did_you_mean, kind, quoted, refused, unless
 
-_DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
+DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=3650)
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@*,]+")
@@ -29,7 +29,7 @@ def duration(value: object) -> timedelta:
     """A duration from what a file holds; raises pydantic's error when it is none."""
     if isinstance(value, timedelta):
         return value
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    match = DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         told = "another text" if isinstance(value, str) and value else kind(value)
         message = f'must be a duration such as "500ms", "1s", "5m", "24h" or "7d", is {told}'

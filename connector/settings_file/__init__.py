@@ -21,17 +21,10 @@ import watchfiles
 from pydantic import SecretStr, ValidationError
 
 from connector.errors import Fault, Misconfigured
-from connector.settings import Settings, Store
+from connector.settings import Settings, Store, difference
 from connector.settings import faults as faults
 from connector.settings_file import lines as key_lines
 from connector.settings_file import review, secrets
-
-# What a running connector can't change: its listeners and its store.
-_RESTART = (
-    *("server.host", "server.port", "server.public_url"),
-    *("admin.host", "admin.port", "admin.token"),
-    "store.url",
-)
 
 _SQLITE = "sqlite:///"
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -57,7 +50,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        hint = "copy settings.example.toml there, or name another file with --settings"
+        hint = "`connector init` makes one, or copy settings.example.toml there, or name another with --settings"
         raise Misconfigured(f"There is no settings file {path}: {hint}.") from None
     except IsADirectoryError:
         raise Misconfigured(f"{path} is a folder, not a settings file.") from None
@@ -66,9 +59,14 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
     return _loaded(path, data, environ)
 
 
+def of_text(path: Path, text: str, environ: Mapping[str, str] | None = None) -> Settings:
+    """What the file would mean if this text stood in it, for example that of an older revision; as `load` does it."""
+    return _loaded(path, text.encode(), environ)
+
+
 def restart_needed(old: Settings, new: Settings) -> tuple[str, ...]:
     """The keys that differ and take effect only after a restart, as TOML paths."""
-    return tuple(key for key in _RESTART if _at(old, key) != _at(new, key))
+    return difference.needs_restart(old, new)
 
 
 def watch(
@@ -166,11 +164,6 @@ def _anchored(path: Path, store: Store) -> Store:
         message = "can't be relative here: a URL can't hold the ? or control character in this folder's path"
         raise _misconfigured(path, [Fault("store.url", None, message)]) from None
     return store.model_copy(update={"url": anchored.url})
-
-
-def _at(settings: Settings, key: str) -> object:
-    table, _, name = key.partition(".")
-    return getattr(getattr(settings, table), name)
 
 
 class _EitherStop(asyncio.Event):

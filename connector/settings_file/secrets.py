@@ -14,20 +14,7 @@ from typing import Any
 from connector.errors import Fault
 from connector.settings import faults as faults
 from connector.settings.faults import Problem
-
-# In the order of the settings; `*` stands for every entry of a list. A test holds them against the model.
-PLACES: tuple[tuple[str, ...], ...] = (
-    ("admin", "token"),
-    ("store", "url"),
-    ("customerio", "api_key"),
-    ("webhooks", "signing_keys", "*"),
-    ("webhooks", "url_key"),
-    ("intake", "write_keys", "*"),
-    ("intake", "browser_keys", "*"),
-)
-_STORE = ("store", "url")
-# May also be written out: a store without a password, and what stands in every web page.
-_LITERAL_TOO = (_STORE, ("intake", "browser_keys", "*"))
+from connector.settings.secret_places import LITERAL_TOO, PLACES, STORE
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)", re.DOTALL)
@@ -50,11 +37,11 @@ def resolved(raw: dict[str, Any], folder: Path, environ: Mapping[str, str]) -> t
     for place in PLACES:
         for where, holder, key in _held(raw, place):
             try:
-                holder[key] = _value(holder[key], folder, environ, literal_too=place in _LITERAL_TOO)
+                holder[key] = _value(holder[key], folder, environ, literal_too=place in LITERAL_TOO)
             except _UnresolvedError as unresolved:
                 problems.append(Problem(where, str(unresolved)))
                 # The default stands in for a store that can't be named, so that the rest can still be judged.
-                holder[key] = "sqlite:///unknown" if place == _STORE else ""
+                holder[key] = "sqlite:///unknown" if place == STORE else ""
     return raw, problems
 
 

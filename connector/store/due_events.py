@@ -188,8 +188,8 @@ def _settle(connection: Connection, ids: Sequence[int], outbound: str, reason: s
         connection.execute(statement, {"ids": database.dumps(list(ids))})
 
 
-def skip_waited(connection: Connection, reasons: Mapping[str, str], before: datetime, at: datetime) -> int:
-    """Skips what was due before then of these users, each for their reason; returns how many events that was."""
+def skip_waited(connection: Connection, reasons: Mapping[str, str], by: datetime, at: datetime) -> int:
+    """Skips what was due by then of these users, each for their reason; returns how many events that was."""
     by_reason: defaultdict[str, list[str]] = defaultdict(list)
     for user_id, reason in sorted(reasons.items()):
         by_reason[reason].append(user_id)
@@ -197,7 +197,7 @@ def skip_waited(connection: Connection, reasons: Mapping[str, str], before: date
     for reason, user_ids in by_reason.items():
         for chunk in _chunks(user_ids):
             theirs = database.among(connection, events.c.user_id, chunk)
-            waited = sa.update(events).where(theirs, schema.EVENT_IS_DUE, events.c.due_at < before)
+            waited = sa.update(events).where(theirs, schema.EVENT_IS_DUE, events.c.due_at <= by)
             count += connection.execute(waited.values(outbound="skipped", reason=reason, settled_at=at)).rowcount
     return count
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector.records import Claim
-from connector.store import database
+from connector.store import database, mirror
 from connector.store.pending import AT_ONCE, CHUNK, NO_FAILURES, NOT_PARKED
 from connector.store.schema import pending
 
@@ -41,6 +41,7 @@ def claim(
 ) -> list[Claim]:
     """Takes up to `limit` users who are due, the most urgent first; ours until `until`. With `untried_first`, those
     who never failed come before all others: for a call that is to show whether calls are taken at all."""
+    _run_out(connection, now)
     untried = [sa.case((pending.c.attempts > 0, 1), else_=0)] if untried_first else []
     due = (
         sa.select(pending.c.user_id)
@@ -61,10 +62,26 @@ def claim(
     return [Claim(row[0], row[1], row[2], row[3], row[4], lease) for row in connection.execute(statement)]
 
 
-def renew(connection: Connection, lease: str, until: datetime) -> bool:
-    """Whoever is left in the claim is ours until then. False when nobody is: it ran out, and others took them."""
-    ours = sa.update(pending).where(pending.c.lease == lease).values(due_at=until)
-    return connection.execute(ours).rowcount > 0
+def _run_out(connection: Connection, now: datetime) -> None:
+    """Whose worker has died, or stands still, may have been sent something of which nobody will hear."""
+    over = sa.select(pending.c.user_id).where(pending.c.lease.is_not(None), pending.c.due_at <= now)
+    # In no order: it waits for nobody.
+    if user_ids := connection.execute(over.with_for_update(skip_locked=True)).scalars().all():
+        mirror.doubt(connection, user_ids)
+        for start in range(0, len(user_ids), CHUNK):
+            chosen = database.among(connection, pending.c.user_id, user_ids[start : start + CHUNK])
+            connection.execute(sa.update(pending).where(chosen).values(lease=None))
+
+
+def renew(connection: Connection, lease: str, now: datetime, until: datetime) -> bool:
+    """Whoever is left in the claim is ours until then. False when it ran out: others may have taken some of them."""
+    # All of a claim are due at one moment, so while it holds for one of them it holds for all.
+    ours = sa.select(pending.c.user_id).where(pending.c.lease == lease, pending.c.due_at > now)
+    user_ids = connection.execute(ours.order_by(pending.c.user_id).with_for_update()).scalars().all()
+    for start in range(0, len(user_ids), CHUNK):
+        chosen = database.among(connection, pending.c.user_id, user_ids[start : start + CHUNK])
+        connection.execute(sa.update(pending).where(chosen).values(due_at=until))
+    return bool(user_ids)
 
 
 def still_ours(connection: Connection, leases: Mapping[str, str]) -> set[str]:
@@ -185,9 +202,18 @@ def wait(connection: Connection, lease: str, due: Sequence[tuple[str, datetime]]
 def give_back(connection: Connection, lease: str, due_at: datetime, user_ids: Sequence[str] | None = None) -> None:
     """Ends our claim of these users, or of whoever is left in it, without having tried: they are due at `due_at`, no
     attempt counted."""
-    ours = sa.update(pending).where(pending.c.lease == lease).values(lease=None, due_at=due_at)
-    if user_ids is None:
-        connection.execute(ours)
-        return
-    for start in range(0, len(user_ids), CHUNK):
-        connection.execute(ours.where(database.among(connection, pending.c.user_id, user_ids[start : start + CHUNK])))
+    ours = sa.select(pending.c.user_id).where(pending.c.lease == lease)
+    ordered = sorted(user_ids) if user_ids is not None else []
+    # In one order, as everybody who locks several of these rows; else two transactions wait for each other.
+    chosen = [
+        *([ours] if user_ids is None else []),
+        *(
+            ours.where(database.among(connection, pending.c.user_id, ordered[start : start + CHUNK]))
+            for start in range(0, len(ordered), CHUNK)
+        ),
+    ]
+    for some in chosen:
+        locked = connection.execute(some.order_by(pending.c.user_id).with_for_update()).scalars().all()
+        for start in range(0, len(locked), CHUNK):
+            each = database.among(connection, pending.c.user_id, locked[start : start + CHUNK])
+            connection.execute(sa.update(pending).where(each).values(lease=None, due_at=due_at))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from connector.records import CustomerId, Mirror
+from connector.records import EVERYTHING, CustomerId, Mirror
 from connector.settings import Settings
 from connector.store import database, documents, guarded, pending, segments
 from connector.store.schema import identifiers, mirror, users
@@ -27,10 +27,14 @@ def record(connection: Connection, people: Sequence[Mirror], renamed: Collection
     the user. Deletes, and creates that the guard let go, count for it from now on."""
     if not people:
         return
-    _count(connection, people)
-    documents.upsert(connection, mirror, _COLUMNS, list(map(attrgetter(*_COLUMNS), people)), ("user_id",))
     new = [person for person in people if person.created_at == person.synced_at or person.user_id in renamed]
     survivors = _survivors(connection, [person.user_id for person in new])
+    if survivors:
+        handed_over = _handed_over(connection, new, survivors)
+        people = [person for person in people if person.user_id not in handed_over]
+        new = [person for person in new if person.user_id not in handed_over]
+    _count(connection, people)
+    documents.upsert(connection, mirror, _COLUMNS, list(map(attrgetter(*_COLUMNS), people)), ("user_id",))
     named = [person for person in new if person.id_kind == "id" and person.deleted_at is None]
     # A webhook may have been read before this: the customer id then names a user whom only it told us of.
     naming = [("customer_id", each.customer_id, survivors.get(each.user_id, each.user_id)) for each in named]
@@ -40,13 +44,30 @@ def record(connection: Connection, people: Sequence[Mirror], renamed: Collection
             _hand_over(connection, person, survivors[person.user_id])
 
 
+def begin(connection: Connection, people: Sequence[Mirror]) -> None:
+    """Whoever is created is a person of whom nothing is sure from the moment on in which a call may go out: were nobody
+    to hear of it, they would be there and nobody's. IntegrityError when somebody else has the customer id by now."""
+    documents.upsert(connection, mirror, _COLUMNS, list(map(attrgetter(*_COLUMNS), people)), ("user_id",))
+
+
+def withdraw(connection: Connection, begun: Mapping[str, Mirror | None]) -> None:
+    """These, by user, are not there after all: they are what they were before, if anything."""
+    ordered = sorted(begun)
+    for start in range(0, len(ordered), CHUNK):
+        chosen = database.among(connection, mirror.c.user_id, ordered[start : start + CHUNK])
+        connection.execute(sa.delete(mirror).where(chosen, mirror.c.unsure == EVERYTHING))
+    if before := [each for each in begun.values() if each is not None]:
+        begin(connection, before)
+
+
 def _count(connection: Connection, people: Sequence[Mirror]) -> None:
     """Before they are written: who is a person there already is not created."""
     happened: Counter[tuple[guarded.What, datetime]] = Counter()
     happened.update(("delete", person.deleted_at) for person in people if person.deleted_at is not None)
     new = [each for each in people if each.release == "guard" and each.created_at == each.synced_at]
     if new := [each for each in new if each.deleted_at is None]:
-        live = mirror.c.user_id.in_(database.texts(connection)), mirror.c.deleted_at.is_(None)
+        sure = mirror.c.deleted_at.is_(None), mirror.c.unsure != EVERYTHING
+        live = mirror.c.user_id.in_(database.texts(connection)), *sure
         chosen = sa.select(mirror.c.user_id).where(*live)
         theirs = {"texts": database.dumps([each.user_id for each in new])}
         there = set(connection.execute(chosen, theirs).scalars())
@@ -61,6 +82,15 @@ def _survivors(connection: Connection, user_ids: Sequence[str]) -> dict[str, str
     merged = users.c.id.in_(database.texts(connection)), users.c.merged_into.is_not(None)
     rows = connection.execute(sa.select(users.c.id).where(*merged), {"texts": database.dumps(user_ids)})
     return {user_id: _survivor(connection, user_id) for user_id in rows.scalars().all()}
+
+
+def _handed_over(connection: Connection, people: Sequence[Mirror], survivors: Mapping[str, str]) -> set[str]:
+    """Whose person the merge has given to the survivor already, who has to be sent what is theirs."""
+    merged = {each.user_id: each.customer_id for each in people if each.user_id in survivors}
+    having = owners(connection, merged.values())
+    found = {user_id for user_id, customer_id in merged.items() if having.get(customer_id) == survivors[user_id]}
+    doubt(connection, sorted({survivors[user_id] for user_id in found}))
+    return found
 
 
 def _survivor(connection: Connection, user_id: str) -> str:
@@ -91,10 +121,11 @@ def inherit(connection: Connection, loser: str, survivor: str) -> None:
 
 
 def doubt(connection: Connection, user_ids: Sequence[str]) -> None:
-    """What these people have there is not what we last sent them: all of it differs."""
-    if user_ids:
-        unknown = sa.update(mirror).where(mirror.c.user_id.in_(user_ids)).values(attributes={}, version=_NO_VERSION)
-        connection.execute(unknown)
+    """What these people have there may not be what we last sent them: all of it is due."""
+    for start in range(0, len(user_ids), CHUNK):
+        chosen = database.among(connection, mirror.c.user_id, sorted(user_ids[start : start + CHUNK]))
+        unknown = sa.update(mirror).where(chosen, mirror.c.deleted_at.is_(None))
+        connection.execute(unknown.values(unsure=EVERYTHING, version=_NO_VERSION))
 
 
 class Looked(NamedTuple):

@@ -88,13 +88,15 @@ def release(connection: Connection, user_ids: Sequence[str], how: str, now: date
 
 
 def arrived(connection: Connection, user_ids: Sequence[str], now: datetime) -> None:
-    """Makes users due who have only just come, and lets their creates go, unless somebody has done so already."""
+    """Makes users due who have only just come, and lets their creates go, unless somebody has done so already. One who
+    is in flight, or waits for another try, keeps that due time."""
     statement = database.insert(connection, pending)
     statement = statement.on_conflict_do_update(
         index_elements=[pending.c.user_id],
         set_={
             "release": sa.func.coalesce(pending.c.release, "fresh"),
             "changed": True,
+            "due_at": _sooner(statement, _only_waits()),
             "priority": CHANGED,
             **_unparked(),
         },
@@ -118,10 +120,7 @@ def _row(user_id: str, now: datetime, priority: int, release: str | None = None)
 
 def _marking(connection: Connection, priority: int) -> sa.Insert:
     statement = database.insert(connection, pending)
-    waits: sa.ColumnElement[bool] = pending.c.lease.is_(None)
-    if priority > AT_ONCE:
-        # Who waits without having failed waits for something that may be over now.
-        waits = sa.and_(waits, pending.c.attempts == 0)
+    waits = _only_waits() if priority > AT_ONCE else pending.c.lease.is_(None)
     changes = {
         "changed": True,
         "due_at": _sooner(statement, waits),
@@ -139,6 +138,11 @@ def _unparked() -> dict[str, sa.ColumnElement[Any]]:
         name: sa.case((was_parked, sa.literal(value, pending.c[name].type)), else_=pending.c[name])
         for name, value in NO_FAILURES.items()
     }
+
+
+def _only_waits() -> sa.ColumnElement[bool]:
+    """Who waits without having failed waits for something that may be over now."""
+    return sa.and_(pending.c.lease.is_(None), pending.c.attempts == 0)
 
 
 def _sooner(statement: Any, waits: sa.ColumnElement[bool]) -> sa.ColumnElement[datetime]:

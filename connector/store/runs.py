@@ -12,7 +12,7 @@ from connector.store import database
 from connector.store.schema import runs
 
 PASS = "pass"  # noqa: S105 - the kind of a run
-LEASE = timedelta(minutes=2)
+LEASE = timedelta(seconds=45)
 KEPT = 1000
 
 

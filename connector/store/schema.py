@@ -256,6 +256,8 @@ mirror = sa.Table(
     sa.Column("deleted_at", Utc),
     sa.Column("suppressed_at", Utc),
     sa.Column("opt_sent_at", Utc),
+    sa.Column("unsure", sa.Text, nullable=False, server_default=""),
+    sa.Column("anonymous_ids", Json, nullable=False, server_default="[]"),
 )
 sa.Index(
     "uq_mirror_live_customer_id",
@@ -394,3 +396,18 @@ sa.Index(
     sqlite_where=runs.c.state.in_([sa.literal_column("'running'"), sa.literal_column("'asked'")]),
     postgresql_where=runs.c.state.in_([sa.literal_column("'running'"), sa.literal_column("'asked'")]),
 )
+
+# What the settings file said, each time it said something else: see `store.revisions`.
+settings_revisions = sa.Table(
+    "settings_revisions",
+    metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", Utc, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text),
+    sa.Column("changed", Json, nullable=False),
+    sa.Column("counts", Json, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("text", sa.Text),
+)
+sa.Index("ix_settings_revisions_hash", settings_revisions.c.hash)

@@ -107,13 +107,18 @@ def present(connection: Connection, user_ids: Sequence[str]) -> list[str]:
 
 
 def subjects(connection: Connection, user_ids: Sequence[str], settings: Settings, now: datetime) -> list[Subject]:
-    """The users with their memberships as of `now` and their mirrors; `taken` is not judged yet."""
+    """The users with their memberships as of `now` and their mirrors; `taken` is not judged yet. The visitors whom they
+    were are read only where the settings send visitors."""
     bits = segments.bits(settings, connection.dialect.name, now)
     width = len(_USER_COLUMNS)
     found: list[Subject] = []
     for start in range(0, len(user_ids), CHUNK):
         chosen = user_ids[start : start + CHUNK]
         cio_ids, anonymous_ids = _others(connection, chosen)
+        if not settings.events.anonymous:
+            anonymous_ids = {}
+        elif anonymous_ids:
+            anonymous_ids = _free(connection, anonymous_ids)
         rows = connection.execute(
             sa.select(*_USER_COLUMNS, users.c.preferences, bits, *mirror.columns)
             .select_from(users.outerjoin(mirror, mirror.c.user_id == users.c.id))
@@ -155,6 +160,30 @@ def _others(connection: Connection, user_ids: Sequence[str]) -> tuple[dict[str, 
             anonymous.setdefault(user_id, []).append(value)
     cio_ids = {user_id: value for user_id, value in found.items() if value is not None}
     return cio_ids, {user_id: sorted(values) for user_id, values in anonymous.items()}
+
+
+def _free(connection: Connection, anonymous_ids: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Without those that name another person at Customer.io: of somebody who was merged into the user and is a person
+    there still. With one of these, Customer.io would take nothing of an identify."""
+    roots = {user_id: user_id for user_id in anonymous_ids}
+    bound: defaultdict[str, set[str]] = defaultdict(set)
+    newest = list(roots)
+    while newest:
+        merged = users.c.merged_into.in_(_ids(connection))
+        rows = connection.execute(
+            sa.select(users.c.id, users.c.merged_into, mirror.c.anonymous_ids)
+            .select_from(users.outerjoin(mirror, (mirror.c.user_id == users.c.id) & mirror.c.deleted_at.is_(None)))
+            .where(merged),
+            {"ids": database.dumps(newest)},
+        )
+        newest = []
+        for user_id, survivor, theirs in rows:
+            roots[user_id] = roots[survivor]
+            bound[roots[survivor]].update(theirs or ())
+            newest.append(user_id)
+    return {
+        user_id: [each for each in values if each not in bound[user_id]] for user_id, values in anonymous_ids.items()
+    }
 
 
 def add(connection: Connection, new: Sequence[dict[str, Any]], named: Sequence[tuple[Identifier, str]]) -> None:

@@ -8,7 +8,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import ids, imports, machine, memory, people, plans, sandbox, segments, stores, webhooks, worker
+from tests.benchmarks import (
+    events,
+    ids,
+    imports,
+    machine,
+    memory,
+    people,
+    plans,
+    sandbox,
+    segments,
+    stores,
+    webhooks,
+    worker,
+)
 
 MEASUREMENTS = {
     "webhooks": webhooks.measure,
@@ -20,6 +33,7 @@ MEASUREMENTS = {
     "people": people.measure,
     "plans": plans.measure,
     "worker": worker.measure,
+    "events": events.measure,
 }
 
 

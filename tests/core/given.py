@@ -67,6 +67,7 @@ def mirror(
     deleted_at: datetime | None = None,
     suppressed_at: datetime | None = None,
     opt_sent_at: datetime | None = None,
+    unsure: str = "",
 ) -> Mirror:
     return Mirror(
         user_id="01HUSER",
@@ -84,6 +85,7 @@ def mirror(
         deleted_at=deleted_at,
         suppressed_at=suppressed_at,
         opt_sent_at=opt_sent_at,
+        unsure=unsure,
     )
 
 

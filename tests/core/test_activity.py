@@ -147,6 +147,30 @@ def test_blanks_around_a_name_go_as_customer_io_takes_them_off() -> None:
     assert made(due(" Order Completed\n")).name == "Order Completed"
 
 
+@pytest.mark.parametrize("rest", [f"?utm={'x' * 100}", f"#{'x' * 100}", f"#!/{'x' * 50}?a={'x' * 50}", f" ?{'é' * 50}"])
+@pytest.mark.parametrize("where", ["properties", "page_url", "page.url"])
+def test_a_url_that_is_too_long_for_a_name_goes_without_query_and_fragment(rest: str, where: str) -> None:
+    url = f"https://shop.example.com/pricing{rest}"
+    properties = {"url": url, "title": "Pricing"} if where == "properties" else {"title": "Pricing"}
+    context = {"properties": {}, "page_url": {"page_url": url}, "page.url": {"page": {"url": url}}}[where]
+
+    found = page(properties, context)
+    assert (found.name, found.data) == ("https://shop.example.com/pricing", {"url": url, "title": "Pricing"})
+    assert msgspec.json.decode(found.encoded) == found.data
+    assert activity.page_url(properties, context) == url
+
+
+@pytest.mark.parametrize("url", ["x" * 101, f"{'x' * 101}?a=1", f"?{'x' * 100}", f"#{'x' * 100}"])
+def test_a_url_that_is_too_long_without_query_and_fragment_cannot_be_sent(url: str) -> None:
+    assert refused(due("Home", {"url": url}, type_="page")).reason == "name_too_long"
+
+
+def test_a_url_of_a_hundred_bytes_is_the_name_as_it_is() -> None:
+    url = f"https://shop.example.com/?{'x' * 74}"
+    found = page({}, {"page_url": url})
+    assert (len(url), found.name, found.data) == (100, url, {})
+
+
 @pytest.mark.parametrize("name", ["x" * 100, "é" * 50, "😀" * 25, " " + "x" * 100 + " "])
 def test_a_name_has_at_most_100_bytes(name: str) -> None:
     assert made(due(name)).name == name.strip()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from connector.core import decide, learnt, mapping
 from connector.records import CustomerId, Damaged, Decision, Learnt, Mirror, Preference, Subject, User, Word
-from connector.settings import Settings
+from connector.settings import Events, Settings
 from tests.core.given import NOW, NOW_SECONDS, NOWHERE, OTHER, VIP, mirror, settings, user, values
 
 SENT: dict[str, Any] = {"email": "ann@example.com", "hull_segments": ["VIP"]}
@@ -858,3 +858,98 @@ def test_a_decision_that_was_carried_out_leaves_nothing_to_do_and_takes_no_opt_o
         assert {each.name for each in decision.left_out}.isdisjoint(decision.changes)
         again = decided(given_user, bits=bits, sent=mirror(decision.attributes), by=by)
         assert verdict(again) == ("skip", "left_kept" if bits in (OTHER, NOWHERE) else "unchanged")
+
+
+# Visitors whom somebody turned out to be.
+
+
+def visited(by: Settings, sent: Mirror | None, *anonymous_ids: str, **more: Any) -> Decision:
+    return decide.decide(Subject(user(**more), VIP, sent, anonymous_ids=anonymous_ids), by, NOW)
+
+
+def with_visitors(**people: Any) -> Settings:
+    return settings(**people).model_copy(update={"events": Events(anonymous=True)})
+
+
+def test_a_create_tells_of_every_visitor_whom_the_user_was() -> None:
+    decision = visited(with_visitors(), None, "v1", "v2")
+    assert (verdict(decision), decision.anonymous_ids) == (("create", "entered"), ("v1", "v2"))
+    dead = replace(mirror({}, deleted_at=CREATED), anonymous_ids=["v1"])
+    assert visited(with_visitors(), dead, "v1").anonymous_ids == ("v1",)
+
+
+def test_an_update_tells_of_the_visitors_whom_they_turned_out_to_be_since() -> None:
+    sent = replace(mirror(SENT), anonymous_ids=["v1"])
+    decision = visited(with_visitors(), sent, "v1", "v2")
+    assert decision == replace(
+        Decision("update", "changed", ANN, None, {}, SENT, timestamp=NOW_SECONDS), anonymous_ids=("v2",)
+    )
+    also = visited(with_visitors(), sent, "v1", "v2", email="new@example.com")
+    assert (also.changes, also.anonymous_ids) == ({"email": "new@example.com"}, ("v2",))
+
+
+def test_each_visitor_is_told_of_once() -> None:
+    sent = replace(mirror(SENT), anonymous_ids=["v1", "v2"])
+    assert verdict(visited(with_visitors(), sent, "v2", "v1")) == ("skip", "unchanged")
+    assert verdict(visited(with_visitors(), sent)) == ("skip", "unchanged")
+
+
+def test_of_whom_nobody_heard_whether_a_call_was_applied_every_visitor_is_told_again() -> None:
+    sent = replace(mirror(SENT), anonymous_ids=["v1"], unsure="*")
+    decision = visited(with_visitors(), sent, "v1", "v2")
+    assert (decision.verb, decision.anonymous_ids) == ("update", ("v1", "v2"))
+
+
+def test_where_visitors_are_not_sent_nothing_is_told_of_them() -> None:
+    assert visited(settings(), None, "v1").anonymous_ids == ()
+    assert verdict(visited(settings(), mirror(SENT), "v1")) == ("skip", "unchanged")
+
+
+def test_visitors_of_whom_too_much_would_have_to_be_told_are_left_out_and_that_is_said() -> None:
+    many = [f"v{number:03}" for number in range(mapping.MOST_ANONYMOUS_IDS + 1)]
+    decision = visited(with_visitors(), None, "é" * 501, *many)
+    assert decision.anonymous_ids == tuple(many[:-1])
+    assert [(each.name, each.reason) for each in decision.left_out] == [
+        ("anonymous_id", "value_too_long"),
+        ("anonymous_id", "too_many"),
+    ]
+    assert visited(with_visitors(), None, "é" * 500).anonymous_ids == ("é" * 500,)
+    assert verdict(visited(with_visitors(), mirror(SENT), "é" * 501)) == ("skip", "unchanged")
+
+
+def test_what_a_call_may_have_set_is_sent_again_as_it_should_be() -> None:
+    sent = mirror({**SENT, "plan": "pro"}, unsure="plan\nseats\nemail")
+    decision = decided(user(attributes={"plan": "pro"}), sent=sent, by=settings(attributes=("plan",)))
+    assert verdict(decision) == ("update", "changed")
+    assert decision.changes == {"plan": "pro", "seats": None, "email": "ann@example.com"}
+
+
+def test_what_tells_who_somebody_is_is_not_emptied_because_nobody_heard_it() -> None:
+    names = "\n".join(["id", "cio_id", "anonymous_id", "cio_subscription_preferences"])
+    assert verdict(decided(user(), sent=mirror(SENT, unsure=names))) == ("skip", "unchanged")
+
+
+@pytest.mark.parametrize("opted_out", [True, False])
+def test_an_opt_out_of_which_nobody_heard_is_said_again_and_never_taken_back(opted_out: bool) -> None:
+    given_user = user(opted_out=opted_out, opt_changed_at=AFTER_CREATE if opted_out else None)
+    decision = decided(given_user, sent=mirror(SENT, unsure="unsubscribed"))
+    assert decision.changes == ({"unsubscribed": True} if opted_out else {})
+
+
+def test_of_whom_nobody_heard_whether_they_are_there_everything_is_sent_with_the_consent_of_a_create() -> None:
+    by = settings(attributes=("plan", "seats"))
+    sent = mirror({"old": 1, "email": "ann@example.com"}, unsure="*")
+    out = user(attributes={"plan": "pro"}, opted_out=True, opt_changed_at=AFTER_CREATE)
+    decision = decided(out, sent=sent, by=by)
+    assert verdict(decision) == ("update", "unsure")
+    assert decision.changes == {
+        "email": "ann@example.com",
+        "hull_segments": ["VIP"],
+        "plan": "pro",
+        "unsubscribed": True,
+        "old": None,
+        "seats": None,
+    }
+    assert "unsubscribed" not in decided(user(), sent=sent, by=by).changes
+    says_so = decided(user(attributes={"gone": True}), sent=sent, by=settings(opt_out="gone"))
+    assert says_so.changes["unsubscribed"] is True

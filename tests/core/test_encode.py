@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.core import encode
+from connector.core import encode, mapping
 from connector.core.encode import Delete, Identify, Work
 from connector.records import CustomerId, Decision, Verb
 from tests.core.given import values
@@ -287,3 +288,37 @@ def test_batches_keep_all_works_in_order_under_the_limit_and_are_as_few_as_that_
     assert all(batch and len(joined(batch)) < 500_000 for batch in batches)
     for batch, following in itertools.pairwise(batches):
         assert len(joined([*batch, following[0]])) >= encode.MAX_BATCH_BYTES
+
+
+def visiting(verb: Verb, changes: dict[str, Any], *anonymous_ids: str) -> list[dict[str, Any]]:
+    """The attributes of the parts that tell of these visitors, three attributes at most in each."""
+    told = replace(decision(changes, verb), anonymous_ids=anonymous_ids)
+    return attributes_of(identifies(told, 3))
+
+
+def test_the_first_visitor_goes_with_the_person_and_each_further_one_by_themselves() -> None:
+    assert visiting("update", {"a": 1}, "v1") == [{"anonymous_id": "v1", "a": 1}]
+    assert visiting("update", {}, "v1", "v2") == [{"anonymous_id": "v1"}, {"anonymous_id": "v2"}]
+    assert visiting("update", numbered(3), "v1", "v2", "v3") == [
+        {"anonymous_id": "v1", "a0": 0, "a1": 1},
+        {"a2": 2},
+        {"anonymous_id": "v2"},
+        {"anonymous_id": "v3"},
+    ]
+
+
+def test_whatever_part_makes_the_person_says_that_they_have_opted_out() -> None:
+    parts = visiting("create", {"unsubscribed": True, **numbered(3)}, "v1", "v2")
+    assert parts == [
+        {"unsubscribed": True, "anonymous_id": "v1", "a0": 0},
+        {"unsubscribed": True, "a1": 1, "a2": 2},
+        {"unsubscribed": True, "anonymous_id": "v2"},
+    ]
+
+
+def test_as_many_visitors_as_are_told_at_a_time_fit_into_a_call() -> None:
+    longest = tuple("x" * mapping.MAX_VALUE_BYTES for _ in range(mapping.MOST_ANONYMOUS_IDS))
+    most = {f"{number:0150}": "x" * mapping.MAX_VALUE_BYTES for number in range(mapping.MAX_ATTRIBUTES)}
+    told = replace(decision({"unsubscribed": True, **most}, "create", LONGEST_ID), anonymous_ids=longest)
+    operations = [encode.operation(part) for part in encode.parts(told, 30)]
+    assert Work("u", tuple(operations)).size + encode.ENVELOPE_BYTES <= encode.MAX_BATCH_BYTES

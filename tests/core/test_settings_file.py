@@ -12,9 +12,8 @@ from pydantic import BaseModel, SecretStr
 
 from connector import settings_file
 from connector.errors import Misconfigured
-from connector.settings import Delete, Settings
+from connector.settings import Delete, Settings, secret_places
 from connector.settings_file import lines as settings_lines
-from connector.settings_file import secrets as settings_secrets
 
 EXAMPLE = Path(__file__).parents[2] / "settings.example.toml"
 ENVIRON = {"KEY": "key-1", "EMPTY": ""}
@@ -40,7 +39,7 @@ ONE_FAULT = {
     ),
     "unknown key like no other": (
         "[sync]\nzzzzzz = 1",
-        "line 2: sync.zzzzzz: unknown key; known here: every, latency, paused",
+        "line 2: sync.zzzzzz: unknown key; known here: paused, every, latency",
     ),
     "unknown table": ("[custmerio]", 'line 1: custmerio: unknown key or table; did you mean "customerio"?'),
     "key under the wrong table": (
@@ -56,15 +55,15 @@ ONE_FAULT = {
         "line 1: site_id: unknown key here, it belongs to [customerio]",
     ),
     "later key under the wrong table": (
-        "[server]\npaused = true",
-        "line 2: server.paused: unknown key here, it belongs to [sync] (which is not yet supported in this version)",
+        '[server]\nevents = "1d"',
+        "line 2: server.events: unknown key here, it belongs to [store] (which is not yet supported in this version)",
     ),
     "unknown key of a picked attribute": (
         '[people]\nattributes = [\n  "plan",\n  { name = "a", ass = "b" },\n]',
         'line 4: people.attributes[1].ass: unknown key; did you mean "as"?',
     ),
     # Not yet
-    "key not yet": ("[sync]\npaused = true", "line 2: sync.paused: is not yet supported in this version"),
+    "key not yet": ('[store]\nevents = "1d"', "line 2: store.events: is not yet supported in this version"),
     "a fact that Customer.io doesn't report": (
         '[segments]\na = { attribute = "customerio.open_at", exists = true }',
         'line 2: segments.a.attribute: nothing of that name is learnt from Customer.io; did you mean "opened_at"?',
@@ -578,7 +577,7 @@ signing_keys = ["canary", "env:SPACED", "file:spaced", { key = "canary" }]
 
 
 def test_a_missing_file_and_a_folder_are_said_plainly(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match=r"There is no settings file .*settings.toml: copy settings.example"):
+    with pytest.raises(Misconfigured, match=r"There is no settings file .*settings.toml: `connector init` makes one"):
         settings_file.load(tmp_path / "settings.toml")
     with pytest.raises(Misconfigured, match="is a folder, not a settings file"):
         settings_file.load(tmp_path)
@@ -716,11 +715,11 @@ def test_a_restart_is_needed_for_listeners_and_store_alone(tmp_path: Path) -> No
     old = load(tmp_path, '[server]\nport = 1\n[store]\nurl = "sqlite:///a.db"')
     new = load(
         tmp_path,
-        '[server]\nport = 2\n[store]\nurl = "sqlite:///b.db"\n[admin]\ntoken = "env:KEY"\n[log]\nlevel = "debug"',
+        '[server]\nport = 2\nreuse_port = true\n[store]\nurl = "sqlite:///b.db"\n[admin]\ntoken = "env:KEY"\n[log]\nlevel = "debug"',
     )
 
     assert settings_file.restart_needed(old, old) == ()
-    assert settings_file.restart_needed(old, new) == ("server.port", "admin.token", "store.url")
+    assert settings_file.restart_needed(old, new) == ("server.port", "server.reuse_port", "admin.token", "store.url")
 
 
 def test_the_secret_places_are_the_secret_fields_of_the_model() -> None:
@@ -732,7 +731,7 @@ def test_the_secret_places_are_the_secret_fields_of_the_model() -> None:
             elif field.annotation == tuple[SecretStr, ...]:
                 secret.add((table, key, "*"))
 
-    assert set(settings_secrets.PLACES) == secret
+    assert set(secret_places.PLACES) == secret
 
 
 def test_every_place_of_a_text_has_its_line() -> None:
@@ -798,6 +797,7 @@ def test_the_example_has_every_key_with_a_comment_above_it() -> None:
     raw = tomllib.loads(text)
     lines = text.splitlines()
 
+    assert lines[0] == "#:schema ./settings.schema.json", "editors look for it in the first line"
     assert list(raw)[:2] == ["customerio", "webhooks"], "credentials come first"
     assert set(raw) == set(Settings.model_fields)
     for table, fields in tables().items():

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from connector.cli import NOT_YET
 from tests.places import Place, Process
 
 LATER = ("sync --user 42",)
@@ -86,7 +85,7 @@ def test_the_settings_option_works_before_and_after_the_command(sqlite_place: Pl
         assert "0 users" in done.stdout
 
 
-@pytest.mark.parametrize("command", [*NOT_YET, *LATER])
+@pytest.mark.parametrize("command", LATER)
 def test_what_is_not_in_this_version_says_so(sqlite_place: Place, command: str) -> None:
     sqlite_place.write()
     assert "not in this version yet" in sqlite_place.run(*command.split(), exit_status=2)

@@ -110,7 +110,7 @@ def test_due_events_wait_and_history_does_not(sqlite_place: Place) -> None:
         *[("New", "due")] * 2,
         ("New", "skipped"),
     ]
-    assert "due" not in said["Old"]
+    assert "due to be sent" not in said["Old"]
     assert "2 due to be sent; 1 of them are younger than 72 hours and would trigger campaigns" in said["New"]
     assert "1 will not be sent (too_old)" in said["New"]
     shown = json.loads(sqlite_place.run("import", "events", str(file), "--send", "--restart", "--json"))

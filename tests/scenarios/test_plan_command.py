@@ -49,7 +49,7 @@ def test_a_plan_in_words_leads_with_what_surprises(ready: Place) -> None:
     assert "create    entered" in told
     assert '"plan": null -> "pro"' in told
     assert "… and 5 more: --all shows them" in told
-    assert "events: 0, because this version sends none" in told
+    assert "events: none due" in told
     assert "to send: 25 operations in 1 call, " in told
     assert "guard: holds nothing" in told
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,16 +34,25 @@ subprocess.run(command, user=os.stat(data).st_uid, check=True, stdout=subprocess
 
 def prove(folder: Path, *options: str) -> tuple[int, dict[str, Any], str]:
     """The exit status, the JSON, and what was said beside it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "connector", "prove", "--json", *options],
-        capture_output=True,
+    process = started(folder, "--json", *options)
+    try:
+        printed, said = process.communicate()
+    except BaseException:
+        process.terminate()  # it ends what it started
+        process.communicate(timeout=60)
+        raise
+    assert printed, said
+    return process.returncode, json.loads(printed), said
+
+
+def started(folder: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "connector", "prove", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=500,
         env={**os.environ, "TMPDIR": str(folder), "COLUMNS": "200"},
-        check=False,
     )
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout), done.stderr
 
 
 @pytest.mark.timeout(600)
@@ -63,7 +74,7 @@ def _restarts(url: str) -> list[str]:
     folder = sa.make_url(url).query.get("host", "")
     if not Path(str(folder), "postmaster.pid").exists():
         return []
-    return ["--restart-command", f"{sys.executable} -c '{_RESTART}' {folder}"]
+    return ["--restart-command", shlex.join([sys.executable, "-c", _RESTART, str(folder)])]
 
 
 @pytest.mark.timeout(300)
@@ -75,6 +86,27 @@ def test_what_is_wrong_fails_the_command_and_is_kept(tmp_path: Path) -> None:
     assert found["lost"] > 0, found
     assert Path(found["kept"], "run-1.log").exists()
     assert Path(found["kept"], "connector.db").exists()
+
+
+def test_a_sigterm_leaves_no_process_behind(tmp_path: Path) -> None:
+    process = started(tmp_path)
+    try:
+        until = time.monotonic() + 60
+        while "run" not in commands_with(tmp_path):
+            assert time.monotonic() < until, commands_with(tmp_path)
+            time.sleep(0.05)
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in said) == (143, False), said
+    assert commands_with(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def commands_with(folder: Path) -> list[str]:
+    """The last words of the running commands that name the folder."""
+    shown = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [each.split()[-1] for each in shown if str(folder) in each]
 
 
 def test_a_store_with_something_in_it_is_refused(tmp_path: Path, store_url: str) -> None:

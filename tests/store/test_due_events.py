@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import Connection
 
 from connector import errors
-from connector.commands import person, person_text, replay_parked, resend
+from connector.admin import status
+from connector.commands import person, person_text, replay_parked, resend, status_text
 from connector.core import ulid
 from connector.inbound import adopting, due, upsert
 from connector.records import DueEvent, Event, EventRow
-from connector.settings import Events, Settings
+from connector.settings import Events, Guard, Settings
 from connector.store import due_events, events, inbox, leases, pending, schema
 from connector.store.database import Database
 from tests.store import given, told
@@ -316,7 +317,7 @@ def test_only_what_is_still_due_is_sent_skipped_or_parked(db: Database) -> None:
 def test_what_has_waited_is_skipped_with_its_users_reason(db: Database) -> None:
     store(db, event("a"), event("b", due_at=LATER), event("c", "U2"), event("d", "U3"), event("e", "U2", due_at=None))
     assert db.read(due_events.oldest, [*NAMES, "nobody"]) == dict.fromkeys(NAMES, NOW)
-    assert db.write(due_events.skip_waited, {"U1": "no_email", "U2": "erased"}, LATER, LATER) == 2
+    assert db.write(due_events.skip_waited, {"U1": "no_email", "U2": "erased"}, NOW, LATER) == 2
     assert fates(db) == [
         ("a", "skipped", "no_email"),
         ("b", "due", None),
@@ -350,6 +351,31 @@ def test_all_are_counted_by_what_became_of_them(db: Database) -> None:
     counts = db.read(due_events.counts)
     assert counts == {"due": 3, "sent": 1, "skipped": {"too_old": 1}, "parked": {"large": 2, "no_name": 1}}
     assert list(counts["parked"]) == ["large", "no_name"]
+
+
+@pytest.mark.usefixtures("users")
+def test_status_tells_what_became_of_events(db: Database) -> None:
+    def shown(settings: Settings) -> tuple[Any, list[str]]:
+        found = db.read(status.collect, settings, LATER)
+        lines = [line for line in status_text.describe(found, LATER) if "vents" in line.partition("stored")[0]]
+        return found["events"], lines
+
+    limited = Settings(guard=Guard(max_events_per_user=1))
+    told_of, lines = shown(limited)
+    assert (told_of, lines) == (
+        {"due": 0, "sent": 0, "skipped": {}, "parked": {}, "held": None},
+        ["events    0 due, 0 sent"],
+    )
+    ids = store(db, *(event(each) for each in "abcdef"), event("g", "U2"))
+    db.write(due_events.sent, [ids["a"]], NOW)
+    db.write(due_events.parked, {ids["b"]: "no_name"}, NOW)
+    db.write(due_events.skipped, [ids["c"]], "too_old", NOW)
+    told_of, lines = shown(limited)
+    assert told_of["held"] == {"reason": "max_events_per_user", "users": 1, "events": 3}
+    assert lines[0] == "events    4 due, 1 sent, skipped 1 too_old"
+    assert lines[1].startswith("PARKED    events: 1 no_name: ")
+    assert lines[2:] == ["HELD      3 events of 1 users (max_events_per_user): until a day has room"]
+    assert shown(Settings())[0]["held"] is None
 
 
 @pytest.mark.usefixtures("users")

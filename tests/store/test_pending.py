@@ -375,10 +375,10 @@ def test_a_renewed_lease_holds_for_longer(db: Database) -> None:
     mark(db, "U1", "U2")
     claim(db, "a")
     db.write(leases.finish, "a", ["U2"], NOW)
-    assert db.write(leases.renew, "a", NOW + 2 * LEASE)
+    assert db.write(leases.renew, "a", NOW, NOW + 2 * LEASE)
     assert claim(db, "b", NOW + LEASE) == []
     assert claim(db, "b", NOW + 2 * LEASE) == ["U1"]
-    assert not db.write(leases.renew, "a", NOW + 9 * LEASE)
+    assert not db.write(leases.renew, "a", NOW + 3 * LEASE, NOW + 9 * LEASE)
     assert claim(db, "c", NOW + 3 * LEASE) == ["U1"]
 
 
@@ -507,3 +507,41 @@ def test_a_parked_create_does_not_count_as_on_its_way(db: Database) -> None:
     claim(db, "a")
     db.write(leases.park, "a", [leases.Parked("U1", "refused", 1)], "hash", NOW)
     assert db.read(backlog.guarded) == 1
+
+
+def test_a_lease_that_ran_out_is_not_renewed_for_those_whom_nobody_has_taken_yet(db: Database) -> None:
+    mark(db, "U1", "U2")
+    claim(db, "a")
+    assert len(claim(db, "b", NOW + LEASE, limit=1)) == 1
+    assert not db.write(leases.renew, "a", NOW + LEASE, NOW + 2 * LEASE)
+    assert len(claim(db, "c", NOW + LEASE)) == 1
+
+
+def test_of_whom_a_lease_ran_out_nobody_knows_what_was_sent(db: Database) -> None:
+    given.sent(db, given.person("U1"), given.person("U2"))
+    mark(db, "U1", "U2", "U3")
+    claim(db, "a")
+    db.write(leases.give_back, "a", NOW, ["U2"])
+    claim(db, "b", NOW + LEASE)
+    assert given.rows(db, schema.mirror, "user_id", "unsure") == [("U1", "*"), ("U2", "")]
+
+
+def test_giving_back_and_marking_do_not_wait_for_each_other(store_url: str, db: Database) -> None:
+    """Whoever locks several rows does so in one order."""
+    names = [f"W{number:03}" for number in range(300)]
+    given.have(db, *(given.user(each) for each in reversed(names)))
+    other = Database(store_url)
+
+    def marked() -> None:
+        for _ in range(10):
+            other.write(pending.mark, names, NOW, CHANGED)
+
+    def given_back() -> None:
+        for number in range(10):
+            db.write(leases.claim, f"L{number}", LATER, LATER + LEASE, 300)
+            db.write(leases.renew, f"L{number}", LATER, LATER + 2 * LEASE)
+            db.write(leases.give_back, f"L{number}", NOW)
+
+    given.at_once([marked, given_back])
+    other.close()
+    assert len(rows(db)) == 300

@@ -53,6 +53,8 @@ def test_the_vendors_example_becomes_the_right_event_of_the_right_user(db: Datab
         "activity_id": None,
         "outbound": "none",
         "reason": None,
+        "due_at": None,
+        "settled_at": None,
     }
     # The time part of a ULID is its first ten characters, 48 bits of milliseconds.
     alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

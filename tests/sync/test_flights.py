@@ -239,7 +239,10 @@ async def test_what_is_not_sent_at_a_stop_is_given_back(
     assert left == [(None, 0)] * (30 - tally.created)
 
 
-async def test_a_worker_that_is_cancelled_gives_back_what_it_has(db: Database, place: Place, give: Give) -> None:
+async def test_a_worker_that_is_cancelled_in_a_call_lets_the_lease_of_those_in_it_run_out(
+    db: Database, place: Place, give: Give
+) -> None:
+    """Nobody will hear what came of it; the end of the lease says so to whoever claims them next."""
     begun = asyncio.Event()
 
     async def answer(_request: web.Request, _batch: list[dict[str, Any]]) -> web.Response:
@@ -257,8 +260,11 @@ async def test_a_worker_that_is_cancelled_gives_back_what_it_has(db: Database, p
             working.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await working
-    assert given.rows(db, schema.pending, "lease", "attempts") == [(None, 0)] * 3
-    assert len(db.write(leases.claim, "a", app.now(), app.now() + timedelta(minutes=1), 9)) == 3
+    assert [(lease is None, attempts) for lease, attempts in given.rows(db, schema.pending, "lease", "attempts")] == [
+        (False, 0)
+    ] * 3
+    later = app.now() + flights.LEASE
+    assert len(db.write(leases.claim, "a", later, later + timedelta(minutes=1), 9)) == 3
 
 
 async def test_fresh_changes_go_before_the_work_of_a_pass(

@@ -36,6 +36,7 @@ class Poisoned:
     url: str = ""
     failed: list[int] = field(default_factory=list)
     taken: list[int] = field(default_factory=list)
+    delivered: set[str] = field(default_factory=set)
 
     async def answer(self, request: web.Request) -> web.Response:
         if request.method == "GET":
@@ -43,6 +44,7 @@ class Poisoned:
         ids = {item["identifiers"]["id"] for item in json.loads(await request.read())["batch"]}
         if not self.people & ids:
             self.taken.append(len(ids))
+            self.delivered |= ids
             return web.json_response({})
         self.failed.append(len(ids))
         if self.way == "hang":
@@ -94,7 +96,7 @@ async def test_of_a_thousand_in_one_call_999_are_delivered_and_few_calls_fail(
         settings = settings_for(place, api.url)
         give(settings, *(user(number) for number in range(1000)))
         summary = await syncing.sync(db, settings, app.now)
-    assert (summary.tally.created, sum(api.taken)) == (999, 999)
+    assert (summary.tally.created, len(api.delivered)) == (999, 999)
     assert (summary.tally.failed + summary.tally.parked).total() == 1
     assert api.failed[0] == 1000
     assert api.failed[-1] == 1
@@ -119,7 +121,7 @@ async def test_who_was_alone_in_a_call_that_failed_is_tried_again_alone(
         assert set(api.failed) == {1}
         api.people = frozenset()
         summary = await syncing.sync(db, settings, lambda: app.now() + timedelta(minutes=9))
-        assert (summary.tally.created, summary.waiting) == (1, 0)
+        assert (summary.tally.updated, summary.waiting) == (1, 0)
     assert db.read(mirror.count) == 40
 
 

@@ -67,7 +67,10 @@ def command(
     )
     if wanted.is_sqlite and not wanted.servers == wanted.workers == 1:
         raise errors.Misconfigured("SQLite takes one server and one worker; several need --store postgresql://…")
-    outcome = app.run(_prove(wanted))
+    try:
+        outcome = app.run(_prove(wanted))
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + signal.SIGTERM) from None
     terminal.show(outcome.as_json(), report.describe(outcome), as_json)
     raise typer.Exit(0 if outcome.holds else 1)
 
@@ -78,15 +81,17 @@ async def _prove(wanted: Wanted) -> Outcome:
         # As an exception, so that every process that we started ends.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     folder = Path(tempfile.mkdtemp(prefix="connector-prove-"))
-    outcome: Outcome | None = None
     try:
         with Shown(terminal.remarks, wanted) as shown:
             shown.say(f"seed {wanted.seed}; logs in {folder}")
             outcome = await _prove_in(folder, wanted, shown)
-    finally:
-        if outcome is not None and outcome.holds:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-    return outcome if outcome.holds else Outcome(wanted, outcome.figures, outcome.cases, str(folder))
+    except asyncio.CancelledError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if not outcome.holds:
+        return Outcome(wanted, outcome.figures, outcome.cases, str(folder))
+    shutil.rmtree(folder, ignore_errors=True)
+    return outcome
 
 
 async def _prove_in(folder: Path, wanted: Wanted, shown: Shown) -> Outcome:

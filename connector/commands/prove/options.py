@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 GRACE_SECONDS = 20
-EVERY_SECONDS = 3
+EVERY_SECONDS = 5
 
 # Kinds of faults that say nothing about anybody: a refusal would park people for good, as it should.
 FAULTS = {"500": 0.06, "503": 0.05, "429:1": 0.02, "cut": 0.06, "apply-cut": 0.08, "hang:1": 0.03, "hang:9": 0.01}

@@ -1,0 +1,66 @@
+"""Approvals of settings that were held. What the plan of such an edit said would be held is approved with it: the pass
+that finds it, within a day, lets it go."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from connector.store import held, revisions
+from connector.store.revisions import Revision
+from connector.store.schema import settings_revisions
+
+APPROVED = "approved"
+_AT = "approved_at"
+_HOLDS = "holds"
+
+
+def waiting(connection: Connection) -> Revision | None:
+    """The edit that is held, as long as nothing newer was applied."""
+    newest = connection.execute(
+        sa.select(sa.func.max(settings_revisions.c.number)).where(settings_revisions.c.state != "refused")
+    ).scalar_one()
+    found = None if newest is None else revisions.of(connection, newest)
+    return found if found is not None and found.state == "held" else None
+
+
+def approve(connection: Connection, number: int, now: datetime) -> bool:
+    """Whoever runs with older settings takes these up. False when they are not held any more."""
+    revision = revisions.of(connection, number)
+    if revision is None or not revisions.settle(connection, number, "applied", APPROVED):
+        return False
+    _keep(connection, revision, {_AT: now.isoformat()})
+    return True
+
+
+def counted(connection: Connection, hash_: str, what: str, now: datetime) -> int:
+    """How many of a kind were approved with the settings of this hash, and have not been let go."""
+    revision = _approved(connection, hash_)
+    if revision is None or datetime.fromisoformat(revision.counts[_AT]) + held.VALID <= now:
+        return 0
+    return sum(each["count"] for each in revision.counts.get(_HOLDS, ()) if each["what"] == what)
+
+
+def used(connection: Connection, hash_: str, what: str) -> None:
+    """They were let go: it is approved once."""
+    revision = _approved(connection, hash_)
+    if revision is not None:
+        left = [each for each in revision.counts.get(_HOLDS, ()) if each["what"] != what]
+        _keep(connection, revision, {_HOLDS: left})
+
+
+def _approved(connection: Connection, hash_: str) -> Revision | None:
+    rows = settings_revisions
+    number = connection.execute(
+        sa.select(sa.func.max(rows.c.number)).where(
+            rows.c.hash == hash_, rows.c.state == "applied", rows.c.reason == APPROVED
+        )
+    ).scalar_one()
+    return None if number is None else revisions.of(connection, number)
+
+
+def _keep(connection: Connection, revision: Revision, more: dict[str, object]) -> None:
+    ours = sa.update(settings_revisions).where(settings_revisions.c.number == revision.number)
+    connection.execute(ours.values(counts={**revision.counts, **more}))

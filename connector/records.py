@@ -264,7 +264,7 @@ class Mirror:
     suppressed_at: datetime | None = None
     opt_sent_at: datetime | None = None
     unsure: str = ""
-    anonymous_ids: Sequence[str] = ()
+    anonymous_ids: Sequence[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

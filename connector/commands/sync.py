@@ -35,8 +35,8 @@ _WORTH_SAYING = 25  # looks: a pass of a moment is nothing to tell
 
 @dataclass
 class Summary:
-    """What one sync did. `waiting` users could not be delivered and are tried again later. `edit` is one of the settings
-    that is held: who and what was sent went by those before it."""
+    """What one sync did. `waiting` users could not be delivered and are tried again later. `edit` is one of the
+    settings that is held: who and what was sent went by those before it."""
 
     read: int = 0
     found: full_pass.Found = field(default_factory=full_pass.Found)

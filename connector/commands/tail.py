@@ -57,7 +57,7 @@ def command(
 def lines(found: Look, *, shows: bool) -> Iterator[dict[str, Any]]:
     """What a look found, in the order in which it happened: `at`, `what`, and what there is to say. Unless it `shows`
     personal data, ids of users stay hidden, and Customer.io's words about them."""
-    told = [*_arrived(found), *_happened(found), *_settled(found), *_tried(found), *_synced(found)]
+    told = [*_arrived(found), *_happened(found), *_settled(found), *_tried(found), *_synced(found), *_gate(found)]
     for line in sorted(told, key=lambda each: each["at"] or datetime.min.replace(tzinfo=UTC)):
         if not shows:
             line |= {key: _HIDDEN for key in ("user_id", "customer_id", "message") if line.get(key)}
@@ -107,6 +107,12 @@ def _tried(found: Look) -> Iterator[dict[str, Any]]:
 def _synced(found: Look) -> Iterator[dict[str, Any]]:
     for row in found.synced:
         yield {"at": row.at, "what": row.verb, "customer_id": row.customer_id, "user_id": row.user_id}
+
+
+def _gate(found: Look) -> Iterator[dict[str, Any]]:
+    if found.gate is not None:
+        state = "open" if found.gate.reason is None else "closed"
+        yield {"at": found.gate.at, "what": "gate", "state": state, "reason": found.gate.reason}
 
 
 def _print(line: dict[str, Any], as_json: bool) -> None:

@@ -13,7 +13,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,6 +34,7 @@ from connector.outbound.recording import Terms
 from connector.outbound.results import Result
 from connector.outbound.tally import Tally
 from connector.outbound.waves import Waves, in_parts, parts_of
+from connector.records import Mirror
 from connector.settings import Settings
 from connector.store import leases
 from connector.store.database import Database
@@ -84,6 +85,7 @@ class Flights:
         self._leases: dict[str, _Lease] = {}
         self._calls: set[asyncio.Task[None]] = set()
         self._in_calls: set[str] = set()
+        self._begun: dict[str, Mirror | None] = {}  # creates, and what was known of them before
         self._outage: Outage | None = None
         self.claimed = 0
 
@@ -109,8 +111,13 @@ class Flights:
     async def _give_back_what_was_not_sent(self) -> None:
         """Of whoever was in a call of which nobody will hear, the lease runs out: that says so to the next claim."""
         for lease in list(self._leases.values()):
-            unsent = sorted(lease.users - self._in_calls)
-            await self._db.run(leases.give_back, lease.token, self._clock(), unsent)
+            await self._give_back(lease, lease.users - self._in_calls)
+
+    async def _give_back(self, lease: _Lease, user_ids: Iterable[str]) -> None:
+        unsent = sorted(user_ids)
+        begun = {user_id: self._begun[user_id] for user_id in unsent if user_id in self._begun}
+        await self._db.run(recording.give_back, lease.token, unsent, begun, self._clock())
+        self._landed(lease.token, unsent)
 
     @property
     def claim_size(self) -> int:
@@ -149,16 +156,18 @@ class Flights:
             self._landed(token, gone)
         if skipped := [each for each in prepared if not each.is_worth_a_call]:
             await self._record(skipped, [])
-        return await self._begin_creates([each for each in prepared if each.is_worth_a_call])
+        return [each for each in prepared if each.is_worth_a_call]
 
-    async def _begin_creates(self, prepared: list[Prepared]) -> list[Prepared]:
-        """The same, noted as people of whom nothing is sure yet. Where another worker was faster with a customer id,
-        whoever would have been created is looked at anew, by the next claim."""
+    async def begin(self, prepared: list[Prepared]) -> list[Prepared]:
+        """Before they are sent: whoever is created is noted as a person of whom nothing is sure yet. Returns who goes
+        out; where another worker was faster with a customer id, those who would be created are left to the next claim.
+        """
         creates = [each for each in prepared if each.decision.verb == "create"]
         if not creates:
             return prepared
         try:
             await self._db.run(recording.begin, creates, self._terms())
+            self._begun |= {each.user_id: each.subject.mirror for each in creates}
         except sa.exc.IntegrityError:
             await self.give_back(creates)
             return [each for each in prepared if each.decision.verb != "create"]
@@ -221,8 +230,7 @@ class Flights:
         """Not sent after all: they are due."""
         for token in {each.claim.lease for each in prepared}:
             user_ids = [each.user_id for each in prepared if each.claim.lease == token]
-            await self._db.run(leases.give_back, token, self._clock(), user_ids)
-            self._landed(token, user_ids)
+            await self._give_back(self._leases[token], user_ids)
 
     def _send_packed(self, works: Sequence[encode.Work]) -> None:
         if works:
@@ -282,10 +290,12 @@ class Flights:
         settings = self._settings
         return Terms(settings.mapping_hash(), settings.retry.give_up_after, settings.events.wait, self._clock())
 
-    def _landed(self, token: str, user_ids: Iterable[str]) -> None:
+    def _landed(self, token: str, user_ids: Collection[str]) -> None:
         lease = self._leases[token]
         lease.users.difference_update(user_ids)
         self._in_calls.difference_update(user_ids)
+        for user_id in user_ids:
+            self._begun.pop(user_id, None)
         if not lease.users:
             del self._leases[token]
 

@@ -19,7 +19,7 @@ from connector.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`counts` are those of the plan, as a revision keeps them; `holds` is why the edit must wait, empty: it needn't."""
+    """`counts` are those of the plan, as a revision keeps them; `holds` is why the edit must wait."""
 
     counts: dict[str, Any]
     holds: tuple[planning.Hold, ...]

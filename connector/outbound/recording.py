@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -90,6 +90,15 @@ def begin(connection: Connection, prepared: Sequence[Prepared], terms: Terms) ->
     mirror.begin(
         connection, [replace(_mirror(each, (), terms), version=_NO_VERSION, unsure=EVERYTHING) for each in prepared]
     )
+
+
+def give_back(
+    connection: Connection, lease: str, user_ids: Sequence[str], begun: Mapping[str, Mirror | None], now: datetime
+) -> None:
+    """Not sent after all: they are due, and who was begun is no person."""
+    ours = leases.still_ours(connection, dict.fromkeys(user_ids, lease))
+    leases.give_back(connection, lease, now, sorted(ours))
+    mirror.withdraw(connection, {user_id: before for user_id, before in begun.items() if user_id in ours})
 
 
 def _write(connection: Connection, lease: str, notes: _Notes, terms: Terms) -> None:
@@ -389,5 +398,5 @@ def _mirror(prepared: Prepared, accepted: Sequence[encode.Part], terms: Terms) -
         left_at=(before.left_at or now) if before is not None and decision.until is not None else None,
         deleted_at=now if decision.verb == "delete" else None,
         opt_sent_at=opt_sent_at,
-        anonymous_ids=tuple(visitors),
+        anonymous_ids=list(visitors),
     )

@@ -68,7 +68,7 @@ class Worker:
         if prepared:
             if not await self._is_ours(settings, client):
                 return False
-            flights.send(prepared)
+            flights.send(await flights.begin(prepared))
         if flights.claimed < size:
             flights.send_rest()
         if flights.claimed == 0:
@@ -91,7 +91,8 @@ class Worker:
         telling = [each for each in prepared if not each.claim.alone]
         chosen = random.choice(telling) if telling else None  # noqa: S311 - anybody will do
         await flights.give_back([each for each in prepared if each is not chosen])
-        answer = await flights.probe(chosen) if chosen is not None else await client.region()
+        begun = await flights.begin([chosen]) if chosen is not None else []
+        answer = await flights.probe(begun[0]) if begun else await client.region()
         return await self.gate.probed(answer)
 
     async def _is_ours(self, settings: Settings, client: TrackClient) -> bool:

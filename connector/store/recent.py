@@ -5,6 +5,7 @@
     people                    by `synced_at`, for which there is no index: looked for only when the counters say that
                               somebody was sent, and never for more than a tenth of the time
     decisions                 how much the counters have grown
+    gate                      whether it is closed now, and was not before
 
 So a look costs the same whatever the store holds, but for people; and a running connector is told nothing of it.
 """
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from connector.store import database, schema
+from connector.store import database, gate, schema
 from connector.store.schema import attempts, decided, events, inbox, mirror
 
 MOST = 1000  # of each kind in a look
@@ -99,6 +100,13 @@ class Decided(NamedTuple):
     users: int
 
 
+class Gate(NamedTuple):
+    """It was closed for that reason; or opened, without one."""
+
+    at: datetime
+    reason: str | None
+
+
 class Look(NamedTuple):
     """All that is new, but for what exceeds `MOST` of a kind: that comes with the next look."""
 
@@ -108,6 +116,7 @@ class Look(NamedTuple):
     tried: list[Tried]
     synced: list[Synced]
     decided: list[Decided]
+    gate: Gate | None
 
 
 class _New:
@@ -149,6 +158,7 @@ class Watch:
         self._people: set[tuple[str, datetime]] = set()
         self._people_left = False
         self._counts = _counts(connection, now)
+        self._gate = _gate(connection)
 
     def look(self, connection: Connection, now: datetime, *, people: bool = True) -> Look:
         """What is new; without `people` those, and what was decided of them, wait for the next look."""
@@ -167,7 +177,12 @@ class Watch:
             [Tried(*row) for row in self._attempts.rows(connection, _TRIED)],
             synced,
             grown,
+            self._turned(connection, now),
         )
+
+    def _turned(self, connection: Connection, now: datetime) -> Gate | None:
+        before, self._gate = self._gate, _gate(connection)
+        return None if self._gate == before else Gate(now, self._gate)
 
     def _of_people(self, counts: _Counts) -> bool:
         """Whether there may be people to be told of."""
@@ -225,6 +240,11 @@ _HAPPENED = tuple(
     events.c[name] for name in ("id", "received_at", "source", "type", "name", "user_id", "outbound", "reason")
 )
 _TRIED = tuple(attempts.c[name] for name in ("id", "at", "user_id", "what", "calls", "status", "reason", "message"))
+
+
+def _gate(connection: Connection) -> str | None:
+    closed = gate.look(connection)
+    return None if closed is None else closed.reason
 
 
 def _counts(connection: Connection, now: datetime) -> _Counts:

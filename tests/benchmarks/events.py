@@ -24,6 +24,7 @@ from connector import app, settings_file
 from connector.core.outcome import Answer
 from connector.outbound import full_pass
 from connector.outbound.client import TrackClient
+from connector.outbound.tally import Tally
 from connector.outbound.throttle import Throttle
 from connector.outbound.worker import Worker
 from connector.settings import Settings
@@ -81,18 +82,18 @@ async def _send(folder: Path, path: Path, busy: int) -> float:
         _import_events(folder, path, busy)
         client = _Watching(settings, db)
         began = time.perf_counter()
-        await _work(db, settings, client)
+        tally = await _work(db, settings, client)
     finally:
         db.close()
     if client.of_busy != list(range(busy)) or client.of_others != OTHERS * EACH:
-        raise RuntimeError(f"{client.of_others} and {len(client.of_busy)} events went out, or not in order")
+        raise RuntimeError(f"{client.of_others} and {len(client.of_busy)} events went out, or not in order: {tally}")
     return client.last_at - began
 
 
-async def _work(db: Database, settings: Settings, client: TrackClient) -> None:
+async def _work(db: Database, settings: Settings, client: TrackClient) -> Tally:
     await db.on_thread(lambda: full_pass.run(db, settings, app.now))
     async with client:
-        await Worker(db, app.now).work_off(settings, client)
+        return await Worker(db, app.now).work_off(settings, client)
 
 
 def _import_events(folder: Path, path: Path, busy: int) -> None:

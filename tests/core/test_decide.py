@@ -874,12 +874,12 @@ def with_visitors(**people: Any) -> Settings:
 def test_a_create_tells_of_every_visitor_whom_the_user_was() -> None:
     decision = visited(with_visitors(), None, "v1", "v2")
     assert (verdict(decision), decision.anonymous_ids) == (("create", "entered"), ("v1", "v2"))
-    dead = replace(mirror({}, deleted_at=CREATED), anonymous_ids=["v1"])
+    dead = replace(mirror({}, deleted_at=CREATED), anonymous_ids=("v1",))
     assert visited(with_visitors(), dead, "v1").anonymous_ids == ("v1",)
 
 
 def test_an_update_tells_of_the_visitors_whom_they_turned_out_to_be_since() -> None:
-    sent = replace(mirror(SENT), anonymous_ids=["v1"])
+    sent = replace(mirror(SENT), anonymous_ids=("v1",))
     decision = visited(with_visitors(), sent, "v1", "v2")
     assert decision == replace(
         Decision("update", "changed", ANN, None, {}, SENT, timestamp=NOW_SECONDS), anonymous_ids=("v2",)
@@ -889,13 +889,13 @@ def test_an_update_tells_of_the_visitors_whom_they_turned_out_to_be_since() -> N
 
 
 def test_each_visitor_is_told_of_once() -> None:
-    sent = replace(mirror(SENT), anonymous_ids=["v1", "v2"])
+    sent = replace(mirror(SENT), anonymous_ids=("v1", "v2"))
     assert verdict(visited(with_visitors(), sent, "v2", "v1")) == ("skip", "unchanged")
     assert verdict(visited(with_visitors(), sent)) == ("skip", "unchanged")
 
 
 def test_of_whom_nobody_heard_whether_a_call_was_applied_every_visitor_is_told_again() -> None:
-    sent = replace(mirror(SENT), anonymous_ids=["v1"], unsure="*")
+    sent = replace(mirror(SENT), anonymous_ids=("v1",), unsure="*")
     decision = visited(with_visitors(), sent, "v1", "v2")
     assert (decision.verb, decision.anonymous_ids) == ("update", ("v1", "v2"))
 

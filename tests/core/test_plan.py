@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,6 +49,12 @@ def draft(*looks: plan.Look, api: str = "batch", most: int = 20, only: str | Non
     made = plan.Draft(api=api, most=most, only=only)
     made.add(looks)
     return made
+
+
+def test_the_visitors_whom_a_person_was_are_told_with_the_changes() -> None:
+    changed = look(changes={"plan": "pro"})
+    told = replace(changed, decision=replace(changed.decision, anonymous_ids=("v1", "v2")))
+    assert plan.person(told, NOBODY).changes == {"plan": (None, "pro"), "anonymous_id": (None, ["v1", "v2"])}
 
 
 def test_users_are_counted_by_verb_and_reason() -> None:

@@ -230,4 +230,4 @@ async def test_sync_goes_by_the_settings_before_an_edit_that_is_held(full: Place
     await asyncio.to_thread(full.run, "approve", full.settings().sent_hash())
     assert "5 created" in await asyncio.to_thread(full.run, "sync")
     full.write(**PRO, sync="paused = true")
-    assert "nothing was sent" in await asyncio.to_thread(full.run, "sync")
+    assert "nothing was sent, 6 wait" in await asyncio.to_thread(full.run, "sync", exit_status=1)

@@ -39,3 +39,4 @@ def test_a_store_can_be_made_from_the_wheel_alone(tmp_path: Path) -> None:
     assert str(site) in made.stdout
     assert (tmp_path / "made.db").exists()
     assert (site / "connector" / "commands" / "samples" / "users.csv").exists()
+    assert (site / "connector" / "settings.example.toml").exists(), "the JSON Schema says what it says"

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from connector.commands import tail
 from connector.records import Event
-from connector.store import attempts, decided, due_events, events, inbox, recent, schema
+from connector.store import attempts, decided, due_events, events, gate, inbox, recent, schema
 from connector.store.attempts import Attempt
 from connector.store.database import Database
 from connector.store.recent import Watch
@@ -169,6 +169,16 @@ def test_rows_that_appear_late_below_the_highest_are_told(db: Database, watch: W
         assert [line["reason"] for line in look(db, watch)] == ["fast"]
     assert [line["reason"] for line in look(db, watch)] == ["slow"]
     assert look(db, watch) == []
+
+
+def test_the_gate_is_told_when_it_closes_and_when_it_opens(db: Database, watch: Watch) -> None:
+    db.write(gate.close, "unauthorized", "Unauthorized", NOW, 1.0)
+    at = NOW + 10 * SECOND
+    assert look(db, watch, at) == [{"at": at, "what": "gate", "state": "closed", "reason": "unauthorized"}]
+    assert look(db, watch, at) == []
+    assert db.write(gate.take_probe, "token", at)
+    assert db.write(gate.open_again, "token")
+    assert look(db, watch, at) == [{"at": at, "what": "gate", "state": "open", "reason": None}]
 
 
 def test_nobodys_ids_are_in_a_line_unless_they_may_be(db: Database, watch: Watch) -> None:

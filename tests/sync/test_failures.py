@@ -114,14 +114,16 @@ async def test_what_is_wrong_with_all_calls_closes_the_gate_and_is_no_attempt_of
     assert db.read(mirror.count) == 0
 
 
-async def test_a_call_that_is_refused_as_a_whole_parks_who_is_refused_alone(
+async def test_where_everything_is_refused_the_gate_closes_and_nobody_is_parked(
     db: Database, place: Place, give: Give
 ) -> None:
     async with track_api(lambda _request, _body: web.Response(status=413, text="<html>")) as url:
         settings = settings_for(place, url, "batch")
-        give(settings, user(1), user(2))
+        give(settings, *(user(number) for number in range(100)))
         summary = await syncing.sync(db, settings, app.now)
-    assert (summary.tally.parked, summary.tally.calls) == ({"refused": 2}, 3)
+    assert summary.refused is not None
+    assert (summary.refused.reason, summary.parked, summary.tally.calls) == ("all_refused", 0, 4)
+    assert db.read(mirror.count) == 0
 
 
 async def test_an_outage_closes_the_gate_after_the_quick_tries_and_both_halves(
@@ -148,7 +150,7 @@ async def test_a_server_error_is_tried_three_times_and_then_again_later(db: Data
         assert (await syncing.sync(db, settings, app.now)).tally.failed == {"server_error": 1}
         assert answered == []
         later = await syncing.sync(db, settings, lambda: app.now() + timedelta(minutes=1))
-        assert (later.tally.created, later.exit_status) == (1, 0)
+        assert (later.tally.updated, later.exit_status) == (1, 0)
 
 
 async def test_wrong_credentials_lose_nobody(db: Database, place: Place, give: Give, sandbox: Sandbox) -> None:
@@ -188,7 +190,7 @@ async def test_what_was_sent_on_a_lost_lease_is_not_recorded(db: Database, place
         async with TrackClient(settings.customerio, throttle) as client:
             tally = await worker.work_off(settings, client)
     assert (tally.created, client.calls) == (0, 1)
-    assert db.read(mirror.count) == 0
+    assert given.rows(db, schema.mirror, "unsure") == ["*"]
     [(user_id, lease)] = given.rows(db, schema.pending, "user_id", "lease")
     assert (len(user_id), lease) == (26, "another worker")
 

@@ -1,4 +1,4 @@
-"""`connector approve [HASH]`: lists what is held, by the guard or as an edit of the settings; with a hash lets it go."""
+"""`connector approve [HASH]`: lists what is held, by the guard or of the settings; with a hash lets it go."""
 
 from __future__ import annotations
 

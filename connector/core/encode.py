@@ -79,7 +79,7 @@ def _identifies(decision: Decision, max_attributes: int) -> list[Identify]:
     in_all = {}
     if decision.verb == "create" or decision.reason == "unsure":
         in_all = {name: value for name, value in decision.changes.items() if name in mapping.CONSENT}
-    first = {mapping.ANONYMOUS_ID: each for each in decision.anonymous_ids[:1]}
+    first = {mapping.ANONYMOUS_ID: decision.anonymous_ids[0]} if decision.anonymous_ids else {}
     rest = first | {name: value for name, value in decision.changes.items() if name not in in_all}
     room = max(max_attributes - len(in_all), 1)
     renamed = decision.renamed

@@ -4,7 +4,8 @@ store/due_events -> core/activity -> in the order in which they happened, after 
 
 A person who is created, updated or unchanged is sent their events. Everybody else's wait `events.wait` for that to
 change, then they are skipped with the user's reason. Who has no customer id is sent as an anonymous visitor, where the
-settings say so: under the first of their anonymous ids, whichever an event came with. What is more than `guard.max_events_per_user` in any 24 hours waits until it isn't.
+settings say so: under the first of their anonymous ids, whichever an event came with. What is more than
+`guard.max_events_per_user` in any 24 hours waits until it isn't.
 """
 
 from __future__ import annotations

@@ -143,8 +143,8 @@ def subjects(connection: Connection, user_ids: Sequence[str], settings: Settings
 
 
 def _others(connection: Connection, user_ids: Sequence[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """By user the id that Customer.io itself gave (of several, which merges leave, none can be trusted to be alive), and
-    the anonymous ids, sorted."""
+    """By user the id that Customer.io itself gave (of several, which merges leave, none can be trusted to be alive),
+    and the anonymous ids, sorted."""
     found: dict[str, str | None] = {}
     anonymous: dict[str, list[str]] = {}
     rows = connection.execute(

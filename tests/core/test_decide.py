@@ -925,7 +925,7 @@ def test_what_a_call_may_have_set_is_sent_again_as_it_should_be() -> None:
 
 
 def test_what_tells_who_somebody_is_is_not_emptied_because_nobody_heard_it() -> None:
-    names = "\n".join(["id", "cio_id", "anonymous_id", "cio_subscription_preferences"])
+    names = "id\ncio_id\nanonymous_id\ncio_subscription_preferences"
     assert verdict(decided(user(), sent=mirror(SENT, unsure=names))) == ("skip", "unchanged")
 
 

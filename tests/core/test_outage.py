@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -53,9 +54,13 @@ def test_a_refusal_or_a_wish_for_a_pause_is_no_outage(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("answer", [GOOD, REFUSED, BUSY, *FAILING, Answer(401), Answer(None, problem="unreachable")])
-def test_every_answer_but_that_of_a_lease_that_ran_out_is_of_a_call_that_was_made(answer: Answer) -> None:
-    assert outage.went_out(answer)
-    assert not outage.went_out(NEVER_WENT_OUT)
+def test_an_answer_says_something_when_a_call_was_made_for_it(answer: Answer) -> None:
+    assert outage.went_out(replace(answer, calls=1))
+
+
+@pytest.mark.parametrize("answer", [NEVER_WENT_OUT, Answer(429), Answer(401)])
+def test_what_stopped_a_call_before_it_was_made_says_nothing(answer: Answer) -> None:
+    assert not outage.went_out(replace(answer, calls=0))
 
 
 @pytest.mark.parametrize("answer", FAILING)

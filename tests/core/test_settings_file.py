@@ -715,7 +715,8 @@ def test_a_restart_is_needed_for_listeners_and_store_alone(tmp_path: Path) -> No
     old = load(tmp_path, '[server]\nport = 1\n[store]\nurl = "sqlite:///a.db"')
     new = load(
         tmp_path,
-        '[server]\nport = 2\nreuse_port = true\n[store]\nurl = "sqlite:///b.db"\n[admin]\ntoken = "env:KEY"\n[log]\nlevel = "debug"',
+        '[server]\nport = 2\nreuse_port = true\n[store]\nurl = "sqlite:///b.db"\n'
+        '[admin]\ntoken = "env:KEY"\n[log]\nlevel = "debug"',
     )
 
     assert settings_file.restart_needed(old, old) == ()

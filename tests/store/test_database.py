@@ -169,7 +169,8 @@ def test_a_second_connector_on_one_sqlite_file_is_refused_and_postgresql_takes_a
     assert first.stdout is not None
     assert first.stdout.readline() == "held\n"
     if store_url.startswith("sqlite"):
-        with pytest.raises(errors.Misconfigured, match="another connector runs on"), database.only_one(store_url, "serve"):
+        refused = pytest.raises(errors.Misconfigured, match="another connector runs on")
+        with refused, database.only_one(store_url, "serve"):
             pass
     else:
         with database.only_one(store_url, "serve"):

@@ -36,6 +36,7 @@ REMEDIES = {
     "held": "what they are held under can't be approved any more: connector sync says what would happen now",
     "entered": "nothing: a running connector creates them now, else connector sync does",
     "opted_out": "nothing: a running connector sends the opt-out now, else connector sync does",
+    "unsure": "nothing: a call for them may have been applied and nobody heard, so everything is sent once more",
     "changed": "nothing: a running connector sends the changes now, else connector sync does",
 }
 

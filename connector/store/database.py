@@ -62,11 +62,11 @@ def texts(connection: Connection) -> sa.TextualSelect:
     return _TEXTS_POSTGRES if connection.dialect.name == "postgresql" else _TEXTS_SQLITE
 
 
-def among(connection: Connection, column: sa.ColumnElement[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
-    """The column is one of so few texts that the planner may count them; at most a thousand. They are one parameter:
-    as many as there are took a quarter of the time of what is asked with them."""
+def among(connection: Connection, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+    """The column is one of so few texts, or numbers, that the planner may count them; at most a thousand. They are one
+    parameter: as many as there are took a quarter of the time of what is asked with them."""
     if connection.dialect.name == "postgresql":
-        return column == sa.any_(sa.literal(list(values), postgresql.ARRAY(sa.Text)))
+        return column == sa.any_(sa.literal(list(values), postgresql.ARRAY(column.type)))
     return column.in_(sa.select(sa.func.json_each(dumps(list(values))).table_valued("value").c.value))
 
 

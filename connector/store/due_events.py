@@ -319,9 +319,9 @@ def again(connection: Connection, ids: Sequence[int], now: datetime, *, only_par
     """Makes those due that are not, under the ids that they have; returns how many they were. Expects the identity
     lock to be held."""
     is_wanted = schema.EVENT_IS_PARKED if only_parked else events.c.outbound != "due"
-    due = sa.update(events).where(events.c.id.in_(database.ids(connection)), is_wanted)
+    due = sa.update(events).where(database.among(connection, events.c.id, ids), is_wanted)
     due = due.values(outbound="due", reason=None, due_at=now, settled_at=None).returning(events.c.user_id)
-    user_ids = list(connection.execute(due, {"ids": database.dumps(list(ids))}).scalars())
+    user_ids = list(connection.execute(due).scalars())
     pending.mark(connection, {each for each in user_ids if each is not None}, now, pending.CHANGED)
     return len(user_ids)
 

@@ -153,7 +153,7 @@ def test_the_rows_of_a_lease_are_found_by_the_lease(db: Database, plan: Plan) ->
     claimed = [each.user_id for each in db.write(leases.claim, "lease", NOW, LATER, 10)]
     for fn, *arguments in (
         (leases.still_ours, dict.fromkeys(claimed, "lease")),
-        (leases.renew, "another", LATER),
+        (leases.renew, "another", NOW, LATER),
         (leases.give_back, "another", NOW),
         (leases.finish, "lease", claimed, NOW),
     ):

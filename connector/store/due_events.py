@@ -301,10 +301,9 @@ def named_ids(
 
 def nameless(connection: Connection, ids: Sequence[int]) -> list[Nameless]:
     """Those of the events that have no activity id."""
-    query = sa.select(*(events.c[name] for name in Nameless._fields)).where(
-        events.c.id.in_(database.ids(connection)), events.c.activity_id.is_(None)
-    )
-    return [Nameless(*row) for row in connection.execute(query, {"ids": database.dumps(list(ids))})]
+    chosen = database.among(connection, events.c.id, ids), events.c.activity_id.is_(None)
+    query = sa.select(*(events.c[name] for name in Nameless._fields)).where(*chosen)
+    return [Nameless(*row) for row in connection.execute(query)]
 
 
 def name(connection: Connection, activity_ids: Mapping[int, str]) -> None:

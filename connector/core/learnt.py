@@ -16,7 +16,8 @@ from connector.records import Learnt, Preference, Word
 
 def learn(known: Learnt, words: Iterable[Word]) -> Learnt:
     """What is known after these words."""
-    for word in words:
+    # As they were said: our own data's "still out" is no news, and so must not come after their "in again".
+    for word in sorted(words, key=lambda word: (word.at, word.opted_out is True)):
         known = _learn_one(known, word)
     return known
 

@@ -38,7 +38,7 @@ _COMPARED = 100_000
 
 # Everyone is a person at Customer.io by now, so what changes makes them due.
 _MIRRORED = sa.insert(schema.mirror).from_select(
-    [column.name for column in schema.mirror.columns if not column.nullable],
+    [column.name for column in schema.mirror.columns if not column.nullable and column.server_default is None],
     sa.select(
         schema.users.c.id,
         schema.users.c.id,

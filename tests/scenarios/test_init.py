@@ -8,6 +8,8 @@ import pty
 import stat
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +117,14 @@ def test_nothing_that_is_there_is_overwritten(empty: Place, customerio: Sandbox,
     assert [(each.name, each.read_text()) for each in empty.folder.iterdir()] == [(name, "# mine\n")]
 
 
+def echo_is_off(terminal: int) -> None:
+    """Waits until what is typed is not shown."""
+    until = time.monotonic() + 30
+    while termios.tcgetattr(terminal)[3] & termios.ECHO:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_what_is_not_given_is_asked_for_and_the_key_stays_hidden(empty: Place, customerio: Sandbox) -> None:
     terminal, theirs = pty.openpty()
     command = [sys.executable, "-m", "connector", "--settings", str(empty.path), "init", "--track-url", customerio.url]
@@ -125,6 +135,8 @@ def test_what_is_not_given_is_asked_for_and_the_key_stays_hidden(empty: Place, c
     for question, answer in answers:
         while question not in shown:
             shown += os.read(terminal, 4096).decode()
+        if question == "hidden":
+            echo_is_off(terminal)  # what is typed before is thrown away with it
         os.write(terminal, answer.encode())
     assert process.wait(30) == 0
     os.close(terminal)

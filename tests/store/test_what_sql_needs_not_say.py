@@ -35,6 +35,8 @@ NEWER = {
     "pk_decided",
     "pk_gate",
     "pk_guarded",
+    "pk_settings_revisions",
+    "ix_settings_revisions_hash",
     "pk_throttle",
 }
 OTHERS_THEN = {"uq_mirror_customer_id", "ix_mirror_guarded", "ix_pending_due"}

@@ -61,7 +61,7 @@ async def test_a_file_that_is_written_slowly_is_read_when_it_is_whole(place: Pla
             for start in range(0, len(text), len(text) // 12 + 1):
                 file.write(text[start : start + len(text) // 12 + 1])
                 file.flush()
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.03)
         await applied(process, 1)
         assert every_of(process) == ['sync.every: "5m" -> "7m"']
         assert not any(line.get("event") == "settings_refused" for line in process.lines)

@@ -247,7 +247,7 @@ async def test_a_worker_that_is_cancelled_in_a_call_lets_the_lease_of_those_in_i
 
     async def answer(_request: web.Request, _batch: list[dict[str, Any]]) -> web.Response:
         begun.set()
-        await asyncio.sleep(30)
+        await asyncio.sleep(2)
         return web.json_response({})
 
     async with track_api(answer) as url:

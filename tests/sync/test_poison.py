@@ -48,7 +48,7 @@ class Poisoned:
             return web.json_response({})
         self.failed.append(len(ids))
         if self.way == "hang":
-            await asyncio.sleep(30)
+            await asyncio.sleep(3)
         return web.json_response({}, status=500 if self.way == "hang" else int(self.way))
 
 

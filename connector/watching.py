@@ -252,7 +252,7 @@ class _Watch:
     async def _judged(self, before: Settings, edit: Settings) -> judging.Verdict | None:
         """None when a newer edit came meanwhile."""
         now = self._clock()
-        with contextlib.suppress(planning.CutShort):
+        with contextlib.suppress(planning.CutShort):  # a newer edit came, which is judged next
             return await self._db.on_thread(lambda: judging.judge(self._db, before, edit, now, self._is_newest))
         return None
 

@@ -173,7 +173,7 @@ async def _lives_in(workspace: Customerio) -> str:
             "Customer.io refuses the credentials: site id and key must be of one row of the Tracking API keys; an App "
             "API key will not do. Nothing was written"
         )
-    with contextlib.suppress(ValueError, AttributeError):
+    with contextlib.suppress(ValueError, AttributeError):  # it isn't JSON, or no object: said below
         if answer.status == 200 and (region := json.loads(answer.body).get("region")) in tuple(Region):
             return str(region)
     raise errors.Failed(f"Customer.io answered {answer.status} and no region; is it a Track API? Nothing was written")

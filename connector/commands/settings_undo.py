@@ -133,7 +133,7 @@ def _in_force(db: Database, path: Path, said: str) -> Settings | None:
     newest = db.read(revisions.newest_applied)
     for text in (said, newest.text if newest is not None else None):
         if text is not None:
-            with contextlib.suppress(errors.Misconfigured):
+            with contextlib.suppress(errors.Misconfigured):  # the next text may be of use
                 return settings_file.of_text(path, text)
     return None
 
@@ -164,6 +164,6 @@ def _refusal(path: Path, text: str, seen: bytes) -> str | None:
         return error.strerror or type(error).__name__
     finally:
         if unfinished is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # why it could not be written is told already
                 Path(unfinished).unlink()
     return None

@@ -108,7 +108,7 @@ class Outbound:
             return found
 
         await self._db.on_thread(self._before_pass)
-        with contextlib.suppress(full_pass.CutShort):
+        with contextlib.suppress(full_pass.CutShort):  # we stop, or the settings are others by now
             return await self._db.on_thread(run)
         return None
 

@@ -22,6 +22,7 @@ from connector.store.database import Database
 from connector.store.schema import users
 from tests.places import Give, Place, Sandbox
 from tests.store import given
+from tests.sync.servers import served
 
 PEOPLE = {"people": 'segments = ["All"]', "segments": '"All" = { everyone = true }'}
 
@@ -37,15 +38,8 @@ async def track_api(answers: Answers) -> AsyncIterator[str]:
             raise web.HTTPNotFound  # it doesn't say which workspace it is
         return answers(request, await request.json())
 
-    application = web.Application(client_max_size=1024 * 1024)
-    application.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with served(handle) as url:
+        yield url
 
 
 def settings_for(place: Place, url: str, api: str) -> Settings:

@@ -24,6 +24,7 @@ from connector.store import leases, pending, schema
 from connector.store.database import Database
 from tests.places import Give, Place
 from tests.store import given
+from tests.sync.servers import served
 
 Answer = Callable[[web.Request, list[dict[str, Any]]], Awaitable[web.Response]]
 
@@ -37,15 +38,8 @@ async def track_api(answer: Answer) -> AsyncIterator[str]:
             raise web.HTTPNotFound  # it doesn't say which workspace it is
         return await answer(request, json.loads(await request.read())["batch"])
 
-    application = web.Application(client_max_size=1024 * 1024)
-    application.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with served(handle) as url:
+        yield url
 
 
 def settings_for(place: Place, url: str) -> Settings:

@@ -23,6 +23,7 @@ from connector.store import backlog, mirror, schema
 from connector.store.database import Database
 from tests.places import Give, Place
 from tests.store import given
+from tests.sync.servers import served
 
 WAYS = ["400", "413", "500", "hang"]
 
@@ -55,16 +56,8 @@ class Poisoned:
 @asynccontextmanager
 async def poisoned(way: str, people: Iterable[str]) -> AsyncIterator[Poisoned]:
     api = Poisoned(way, frozenset(people))
-    application = web.Application(client_max_size=1024 * 1024)
-    application.router.add_route("*", "/{path:.*}", api.answer)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    api.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with served(api.answer) as api.url:
         yield api
-    finally:
-        await runner.cleanup()
 
 
 @pytest.fixture(autouse=True)

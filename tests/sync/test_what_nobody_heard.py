@@ -22,6 +22,7 @@ from connector.store.database import Database
 from tests.places import Give, Place
 from tests.store import given
 from tests.sync.clock import Clock
+from tests.sync.servers import served
 from tests.sync.test_flights import client_for
 
 
@@ -55,15 +56,8 @@ class Customerio:
 @asynccontextmanager
 async def customerio() -> AsyncIterator[tuple[Customerio, str]]:
     api = Customerio()
-    application = web.Application(client_max_size=1024 * 1024)
-    application.router.add_route("*", "/{path:.*}", api.answer)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield api, f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with served(api.answer) as url:
+        yield api, url
 
 
 def settings_for(place: Place, url: str, more: str = "") -> Settings:
@@ -170,17 +164,10 @@ async def test_what_was_never_answered_by_customerio_parks_nobody(db: Database, 
     async def nowhere(_request: web.Request) -> web.Response:
         raise web.HTTPNotFound
 
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", nowhere)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        settings = settings_for(place, f"http://127.0.0.1:{runner.addresses[0][1]}")
+    async with served(nowhere) as url:
+        settings = settings_for(place, url)
         give(settings, *(one_of(number) for number in range(20)))
         summary = await syncing.sync(db, settings, app.now)
-    finally:
-        await runner.cleanup()
     assert summary.refused is not None
     assert (summary.refused.reason, summary.parked, summary.waiting) == ("wrong_address", 0, 20)
     assert summary.tally.calls == 1
@@ -194,14 +181,9 @@ async def test_one_at_fault_does_not_keep_the_gate_closed(db: Database, place: P
         bad = any(item["identifiers"]["id"] == "u0" for item in batch)
         return web.json_response({}, status=500 if bad else 200)
 
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
     clock = Clock()
-    try:
-        settings = settings_for(place, f"http://127.0.0.1:{runner.addresses[0][1]}")
+    async with served(answer) as url:
+        settings = settings_for(place, url)
         give(settings, *(one_of(number) for number in range(6)))
         full_pass.run(db, settings, clock)
         worker = Worker(db, clock)
@@ -210,8 +192,6 @@ async def test_one_at_fault_does_not_keep_the_gate_closed(db: Database, place: P
             for _ in range(30):
                 clock.move(minutes=10)
                 await worker.work_off(settings, client)
-    finally:
-        await runner.cleanup()
     assert len(given.rows(db, schema.mirror, "user_id")) >= 5
     assert worker.gate.closed is None
 
@@ -225,17 +205,10 @@ async def test_a_207_that_names_nobody_is_searched_like_a_refusal(db: Database, 
             return web.json_response({"errors": [{"reason": "invalid", "message": "something is wrong"}]}, status=207)
         return web.json_response({})
 
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        settings = settings_for(place, f"http://127.0.0.1:{runner.addresses[0][1]}")
+    async with served(answer) as url:
+        settings = settings_for(place, url)
         give(settings, *(one_of(number) for number in range(50)))
         summary = await syncing.sync(db, settings, app.now)
-    finally:
-        await runner.cleanup()
     assert (summary.tally.created, summary.waiting + summary.parked) == (49, 1)
 
 
@@ -280,16 +253,9 @@ async def test_who_was_refused_is_no_person(db: Database, place: Place, give: Gi
             raise web.HTTPNotFound
         return web.json_response({"errors": [{"message": "no"}]}, status=400)
 
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        settings = settings_for(place, f"http://127.0.0.1:{runner.addresses[0][1]}")
+    async with served(answer) as url:
+        settings = settings_for(place, url)
         give(settings, user(1))
         summary = await syncing.sync(db, settings, app.now)
-    finally:
-        await runner.cleanup()
     assert summary.tally.parked == {"refused": 1}
     assert given.rows(db, schema.mirror) == []

@@ -31,13 +31,15 @@ Problem: TypeAlias = Literal["", "unreachable", "timeout", "network", "lease_ran
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A response as bytes; `status` is None when none came, and `problem` then says what happened. `retry_after` is in
-    seconds, None where the answer doesn't say; `calls` is how often it was tried, 0 when it never went out."""
+    seconds, None where the answer doesn't say; `calls` is how often it was tried, 0 when it never went out. `unheard`
+    is true when one of the tries may have been applied, and nobody heard."""
 
     status: int | None
     body: bytes = b""
     retry_after: float | None = None
     problem: Problem = ""
     calls: int = 0
+    unheard: bool = False
 
 
 @dataclass(frozen=True, slots=True)

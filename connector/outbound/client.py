@@ -26,7 +26,7 @@ import customerio
 import msgspec
 import tenacity
 
-from connector.core import retry_after
+from connector.core import outcome, retry_after
 from connector.core.outcome import Answer, Problem
 from connector.outbound.throttle import Throttle
 from connector.settings import Customerio
@@ -197,9 +197,10 @@ class TrackClient:
         if throttle is None:
             raise RuntimeError("a client without a throttle sends nothing")
         tried = 0
+        unheard = False
 
         async def once() -> Answer:
-            nonlocal tried
+            nonlocal tried, unheard
             if throttle.paused_for > 0 or not await throttle.slot():
                 return Answer(429, retry_after=throttle.paused_for)
             if time.monotonic() > not_after():
@@ -207,6 +208,7 @@ class TrackClient:
             tried += 1
             self.calls += 1
             answer = await self._once(request, seconds)
+            unheard = unheard or outcome.is_failing(answer)
             if answer.status == 429:
                 await throttle.rate_limited(answer.retry_after)
             elif answer.status is not None and 200 <= answer.status < 300:
@@ -221,7 +223,7 @@ class TrackClient:
                 wait=tenacity.wait_random_exponential(multiplier=0.2, max=1),
                 retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
             )
-            return replace(await retrying(once), calls=tried)
+            return replace(await retrying(once), calls=tried, unheard=unheard)
 
     async def _once(self, request: Request, seconds: float) -> Answer:
         if self._session is None:

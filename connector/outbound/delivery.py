@@ -50,12 +50,14 @@ class Cargo:
 @dataclass(frozen=True, slots=True)
 class Landed:
     """What came of a cargo: an outcome for each part, and how many calls the last one took, 0 when it never went out.
-    `alone` is true when nobody else was in the call that failed."""
+    `alone` is true when nobody else was in the call that failed, `unheard` when they were in one of which nobody heard.
+    """
 
     prepared: Prepared
     outcomes: tuple[Outcome, ...]
     calls: int
     alone: bool = False
+    unheard: bool = False
 
 
 async def send_batch(
@@ -69,7 +71,7 @@ async def send_batch(
         return _results(cargo, answer)
     if len(cargo) == 1:
         return _by_themselves(cargo, answer)
-    return await _Search(client, not_after, saw, cargo, began).split(cargo, _HALF_SECONDS)
+    return _after(answer, await _Search(client, not_after, saw, cargo, began).split(cargo, _HALF_SECONDS))
 
 
 async def send_singly(
@@ -83,7 +85,7 @@ async def send_singly(
         saw(answer, prepared.user_id)
         calls, outcome = answer.calls, of_call(answer)
         if not isinstance(outcome, Delivered):
-            return Result(prepared, outcome, calls, tuple(accepted))
+            return Result(prepared, outcome, calls, tuple(accepted), unheard=answer.unheard)
         accepted.append(part)
     return Result(prepared, Delivered(), calls, tuple(accepted))
 
@@ -117,15 +119,23 @@ class _Search:
         answers = await asyncio.gather(*calls)
         for answer in answers:
             self._saw(answer, self._about)
+        witnesses: set[str] = set()
         if all(map(_is_in_doubt, answers, halves)) and not self._works():
             one = random.choice(cargo)  # noqa: S311 - anybody will do
             witness = await self._witness(one)
             if _is_in_doubt(witness, [one]):
                 reason = SERVER_ERRORS if is_failing(witness) else ALL_REFUSED
                 stopped = Stopped(reason, "both halves of a call failed too, and no other call succeeded")
-                return [Landed(each.prepared, (stopped,) * len(each.work.parts), 1) for each in cargo]
+                unheard = any(answer.unheard for answer in (*answers, witness))
+                return [Landed(each.prepared, (stopped,) * len(each.work.parts), 1, unheard=unheard) for each in cargo]
+            # What is sent once more has been applied, whatever is answered then.
+            witnesses = {one.prepared.user_id}
         found = await asyncio.gather(*map(self._narrow, halves, answers))
-        return [result for results in found for result in results]
+        return [
+            replace(result, unheard=True) if result.prepared.user_id in witnesses else result
+            for results in found
+            for result in results
+        ]
 
     async def _witness(self, one: Cargo) -> Answer:
         """Whether a call for one of them succeeds: then there is somebody at fault in each half."""
@@ -141,7 +151,7 @@ class _Search:
             return _by_themselves(cargo, answer)
         if self._failures_left < 0 and is_failing(answer):
             return _results(cargo, answer)
-        return await self.split(cargo)
+        return _after(answer, await self.split(cargo))
 
     def _works(self) -> bool:
         return self._client.last_success is not None and self._client.last_success > self._worked_since
@@ -154,6 +164,11 @@ def _is_in_doubt(answer: Answer, cargo: Sequence[Cargo]) -> bool:
     return any(isinstance(each, Later) for each in of_items(answer, len(_operations(cargo))))
 
 
+def _after(answer: Answer, found: list[Landed]) -> list[Landed]:
+    """What came of those who were in a call that was answered so before."""
+    return [replace(each, unheard=True) for each in found] if answer.unheard else found
+
+
 def _by_themselves(cargo: Sequence[Cargo], answer: Answer) -> list[Landed]:
     return [replace(each, alone=True) for each in _results(cargo, answer)]
 
@@ -164,4 +179,7 @@ def _operations(cargo: Sequence[Cargo]) -> list[bytes]:
 
 def _results(cargo: Sequence[Cargo], answer: Answer) -> list[Landed]:
     outcomes = iter(of_items(answer, sum(len(each.work.parts) for each in cargo)))
-    return [Landed(each.prepared, tuple(islice(outcomes, len(each.work.parts))), answer.calls) for each in cargo]
+    return [
+        Landed(each.prepared, tuple(islice(outcomes, len(each.work.parts))), answer.calls, unheard=answer.unheard)
+        for each in cargo
+    ]

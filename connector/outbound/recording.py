@@ -315,7 +315,8 @@ def _part_of(notes: _Notes, result: Result, owners: dict[str, str], terms: Terms
     each, outcome = result.prepared, result.outcome
     if _is_taken(each, owners):
         return
-    unheard = result.calls > 0 and not isinstance(outcome, Delivered) and outcome.reason in UNHEARD
+    is_last = result.calls > 0 and not isinstance(outcome, Delivered) and outcome.reason in UNHEARD
+    unheard = result.unheard or is_last
     sent = each.subject.mirror
     before = sent if sent is not None and sent.deleted_at is None else None
     if not result.accepted and before is None and not unheard:

@@ -25,13 +25,15 @@ class OfEvents:
 class Result:
     """`outcome` is that of the parts, Delivered also where there are none; `accepted` are those that Customer.io took,
     also when the outcome of the whole is another one. `calls` is how many calls the last of all took, 0 when it never
-    went out. `alone` is true when nobody else was in the call that failed."""
+    went out. `alone` is true when nobody else was in the call that failed, `unheard` when a part may have been applied
+    by a call of which nobody heard, whatever the last one was answered."""
 
     prepared: Prepared
     outcome: Outcome
     calls: int
     accepted: tuple[encode.Part, ...] = ()
     alone: bool = False
+    unheard: bool = False
     events: OfEvents = OfEvents()
 
     @property
@@ -44,12 +46,14 @@ class Result:
         return not isinstance(self.outcome, Delivered)
 
 
-def of_parts(prepared: Prepared, outcomes: Sequence[Outcome], calls: int, *, alone: bool = False) -> Result:
+def of_parts(
+    prepared: Prepared, outcomes: Sequence[Outcome], calls: int, *, alone: bool = False, unheard: bool = False
+) -> Result:
     """The outcomes of all parts together."""
     parts = zip(prepared.parts, outcomes, strict=True)
     accepted = tuple(part for part, outcome in parts if isinstance(outcome, Delivered))
     failed = next((each for each in outcomes if not isinstance(each, Delivered)), Delivered())
-    return Result(prepared, failed, calls, accepted, alone)
+    return Result(prepared, failed, calls, accepted, alone, unheard)
 
 
 def excused(result: Result) -> Result:

@@ -110,7 +110,7 @@ def parts_of(prepared: Prepared) -> Cargo:
 
 def in_parts(landed: Landed) -> Result:
     """What came of a user whose parts these were."""
-    return results.of_parts(landed.prepared, landed.outcomes, landed.calls, alone=landed.alone)
+    return results.of_parts(landed.prepared, landed.outcomes, landed.calls, alone=landed.alone, unheard=landed.unheard)
 
 
 def _event_of(prepared: Prepared, number: int) -> Cargo:

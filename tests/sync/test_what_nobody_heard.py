@@ -32,11 +32,15 @@ class Customerio:
     def __init__(self) -> None:
         self.people: dict[str, dict[str, Any]] = {}
         self.fails = 0
+        self.answers: list[int] = []  # of the next calls; what is answered 500 is applied first, other failures aren't
         self.applied = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.Response:
         if request.method == "GET":
             raise web.HTTPNotFound  # it doesn't say which workspace it is
+        status = self.answers.pop(0) if self.answers else 200
+        if status not in {200, 500}:
+            return web.Response(status=status, headers={"Retry-After": "0"})
         for item in json.loads(await request.read())["batch"]:
             person = item["identifiers"]["id"]
             if item["action"] == "delete":
@@ -49,6 +53,8 @@ class Customerio:
             self.fails -= 1
             if self.fails > 100:
                 await asyncio.sleep(2)
+            return web.Response(status=500)
+        if status == 500:
             return web.Response(status=500)
         return web.json_response({})
 
@@ -99,6 +105,32 @@ async def test_an_update_that_was_applied_and_taken_back_before_the_next_try_is_
         assert api.people["u1"] == {"email": "u1@example.com", "hull_segments": ["Paying"], "seq": 1}
         clock.move(hours=1)
         assert (await syncing.sync(db, settings, clock)).tally.calls == 0
+
+
+@pytest.mark.parametrize("heard", [400, 401, 429])
+@pytest.mark.parametrize("users", [1, 2])
+async def test_an_update_that_was_applied_unheard_before_a_try_that_was_heard_is_taken_back_there(
+    db: Database, place: Place, give: Give, clock: Clock, users: int, heard: int
+) -> None:
+    async with customerio() as (api, url):
+        settings = settings_for(place, url)
+        names = [f"u{number}" for number in range(1, users + 1)]
+
+        def everybody(seq: int, note: str | None) -> None:
+            for number in range(1, users + 1):
+                give(settings, {**one_of(number), "seq": seq, "note": note})
+
+        everybody(1, None)
+        await syncing.sync(db, settings, clock)
+        everybody(2, "never meant")
+        api.answers = [500, *[heard] * (1 if heard == 429 else 5)]
+        await syncing.sync(db, settings, clock)
+        assert [api.people[name]["seq"] for name in names] == [2] * users
+        api.answers = []
+        everybody(1, None)
+        clock.move(hours=2)
+        await syncing.sync(db, settings, clock)
+        assert [(api.people[name]["seq"], "note" in api.people[name]) for name in names] == [(1, False)] * users
 
 
 async def test_a_person_whose_delete_was_applied_unheard_and_who_comes_back_is_there_again(

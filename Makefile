@@ -4,7 +4,7 @@
 #   make bench               measurements; prints ratios
 #   make proof-inbound       100,000 webhooks against a connector that is killed 20 times: nothing lost, nothing twice
 #   make proof-events        200 users, 100 events each, every kind of fault: each due event arrives once and in order
-#   make prove               the crash test: 1,000 kills amid 100,000 webhooks, edits and faults; ARGS="--store URL"
+#   make prove               the crash test: 1,000 kills amid 100,000 webhooks, edits, events and faults; ARGS="--store URL"
 #   make fmt                 formats and mends what can be mended
 
 PYTHON ?= python3

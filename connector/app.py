@@ -27,7 +27,7 @@ import msgspec
 import sqlalchemy as sa
 from aiohttp import web
 
-from connector import errors, indexing, listener, log, problem, retention, stopping, watching
+from connector import errors, indexing, listener, log, problem, retention, stopping
 from connector.admin import access, exposition, health, status
 from connector.inbound import adopting
 from connector.inbound.reader import Reader
@@ -41,7 +41,8 @@ from connector.outbound.tally import Tally
 from connector.settings import Settings
 from connector.store import database, migrate
 from connector.store.database import Database
-from connector.watching import Current
+from connector.watching import following, starting
+from connector.watching.current import Current
 
 _PREDECESSOR_SECONDS = 30.0
 _LOOK_AGAIN = 0.05
@@ -148,7 +149,7 @@ async def main(path: Path, settings: Settings, parts: Parts = BOTH, admin_port: 
             return
         connector = await starting
         stopping.on_hangup(connector.current.read_again.set)
-        _tune_the_interpreter()
+        tune_the_interpreter()
         if SERVE in parts:
             _log.info("listening", webhooks=connector.public_url + PATH, admin=connector.admin_url)
         else:
@@ -157,7 +158,7 @@ async def main(path: Path, settings: Settings, parts: Parts = BOTH, admin_port: 
         _log.info("stopping")
 
 
-def _tune_the_interpreter() -> None:
+def tune_the_interpreter() -> None:
     """For a busy process. What is there by now stays to the end: looking through it for garbage took a tenth of the
     time. And the thread that stores, back from the database, gets the interpreter's lock after half a millisecond
     instead of five."""
@@ -218,7 +219,7 @@ async def _alone(settings: Settings, parts: Parts) -> AsyncIterator[None]:
 async def _at_work(
     path: Path, settings: Settings, db: Database, places: _Places, parts: Parts
 ) -> AsyncIterator[Running]:
-    current = await db.on_thread(lambda: watching.begin(path, settings, db, now()))
+    current = await db.on_thread(lambda: starting.begin(path, settings, db, now()))
     metrics = _metrics_of(current)
     keeper = Keeper(db)
     ending = asyncio.Event()
@@ -228,7 +229,7 @@ async def _at_work(
         current.get,
         current.edited,
         now,
-        lambda: adopting.everything(db, current.get(), now),
+        lambda settings: adopting.everything(db, settings, now),
         _counted(metrics),
         current.is_stale,
     )
@@ -256,7 +257,7 @@ async def _at_work(
         ]
     )
     endless: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
-    ended = {"settings": lambda: watching.watch(path, current, db, now, ending)}
+    ended = {"settings": lambda: following.follow(path, current, db, now, ending)}
     if SERVE in parts:
         endless |= receiving.tasks()
         ended["retention"] = lambda: retention.run(db, current.get, now, ending)
@@ -294,6 +295,8 @@ def _metrics_of(current: Current) -> Metrics:
     metrics.settings_refused.set_function(lambda: current.refused is not None)
     metrics.settings_held.set_function(lambda: current.held is not None)
     metrics.settings_superseded.set_function(current.is_stale)
+    metrics.settings_revision.labels("in_force").set_function(lambda: current.revision or 0)
+    metrics.settings_revision.labels("waited_for").set_function(lambda: current.waits_for or 0)
     metrics.paused.set_function(lambda: current.settings.sync.paused)
     return metrics
 

@@ -17,11 +17,11 @@ import sqlalchemy as sa
 import typer
 
 import connector
-from connector import app, errors, log, settings_file, watching
+from connector import app, errors, log, settings_file
 from connector.admin import status as status_of
 from connector.commands import approve as approving
-from connector.commands import check as checking
 from connector.commands import (
+    broken_file,
     erase,
     export_events,
     import_command,
@@ -38,6 +38,7 @@ from connector.commands import (
     tail,
     terminal,
 )
+from connector.commands import check as checking
 from connector.commands import sync as syncing
 from connector.commands.demo import demo as run_demo
 from connector.commands.prove import command as prove
@@ -47,6 +48,7 @@ from connector.store import export as exporting
 from connector.store import indexes
 from connector.store import migrate as migrating
 from connector.store.database import Database
+from connector.watching import starting
 
 cli = typer.Typer(
     name="connector",
@@ -147,9 +149,9 @@ def sync(
         raise errors.Misconfigured("`connector sync --user` is not in this version yet; `sync` takes everyone")
     path, loaded = terminal.settings(context, settings)
     with terminal.store(loaded) as db:
-        current = watching.settle(path, loaded, db, app.now())
+        current = starting.settle(path, loaded, db, app.now())
         summary = app.run(syncing.sync(db, current.settings, app.now, terminal.remarks))
-        summary.edit = current.held
+        summary.edit, summary.replaced = current.held, current.replaced
     terminal.show(summary.as_json(), syncing.describe(summary), as_json)
     raise typer.Exit(summary.exit_status)
 
@@ -191,9 +193,9 @@ def check(
     as_json: terminal.AsJson = False,
 ) -> None:
     """Settings, store, credentials, region, webhook URL, segments: a line each, with what to do. Exits 1 on a fault."""
-    path = new or terminal.path(context, settings)
-    loaded = settings_file.load(path)
-    lines = [checking.Line("ok", "settings", f"{path} can be used"), *app.run(checking.check(loaded))]
+    present = terminal.path(context, settings)
+    loaded = settings_file.load(present) if new is None else terminal.other_settings(new, present)
+    lines = [checking.Line("ok", "settings", f"{new or present} can be used"), *app.run(checking.check(loaded))]
     shown = (f"{line.level:<8} {line.about:<11} {line.message}" for line in lines)
     terminal.show([msgspec.to_builtins(line) for line in lines], shown, as_json)
     raise typer.Exit(1 if any(line.level == "fault" for line in lines) else 0)
@@ -217,9 +219,8 @@ def migrate(context: typer.Context, settings: terminal.SettingsFile = None, as_j
 @cli.command()
 def status(context: typer.Context, settings: terminal.SettingsFile = None, as_json: terminal.AsJson = False) -> None:
     """The backlog, what is held, the last passes."""
-    _, loaded = terminal.settings(context, settings)
     now = app.now()
-    with terminal.store(loaded) as db:
+    with broken_file.opened(context, settings) as (_, loaded, db):
         found = db.read(status_of.collect, loaded, now)
     terminal.show(found, status_text.describe(found, now), as_json)
 
@@ -233,13 +234,13 @@ def approve(
     as_json: terminal.AsJson = False,
 ) -> None:
     """List what the guard holds; with a hash let it go."""
-    _, loaded = terminal.settings(context, settings)
-    with terminal.store(loaded) as db:
+    with broken_file.opened(context, settings) as (path, loaded, db):
         if hash_ is None:
             holds = approving.listed(db)
             terminal.show(holds, approving.describe(holds), as_json)
             return
-        released = approving.approve(db, loaded, hash_, first, app.now())
+        in_force = starting.in_force(path, loaded, db)
+        released = approving.approve(db, in_force, hash_, first, app.now())
     words = f"{released:,} let go; a running connector sends them now, else run `connector sync`"
     terminal.show({"released": released}, [words], as_json)
 

@@ -85,6 +85,12 @@ class Metrics:
             "1 while another process has newer settings, and this one sends nothing.",
             registry=registry,
         )
+        self.settings_revision = Gauge(
+            "connector_settings_revision",
+            "Numbers of revisions of the settings: the one in force here, and the one that this process waits for.",
+            ["which"],
+            registry=registry,
+        )
         self.paused = Gauge("connector_paused", "1 while sync.paused is true, and nothing is sent.", registry=registry)
         self.oldest_due = Gauge(
             "connector_oldest_due_seconds", "Since when the first of the backlog has been due.", registry=registry

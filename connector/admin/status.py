@@ -14,7 +14,7 @@ from connector.store import (
     approvals,
     backlog,
     decided,
-    due_events,
+    event_counts,
     events,
     gate,
     held,
@@ -24,6 +24,7 @@ from connector.store import (
     runs,
     users,
 )
+from connector.store.revisions import Revision
 
 _RUNS = 5
 _DAY = timedelta(hours=24)
@@ -47,7 +48,8 @@ def collect(connection: Connection, settings: Settings, now: datetime) -> dict[s
         "gate": _gate(connection),
         "held": [
             {"hash": hold.hash, "what": hold.what, "count": hold.count, "reason": hold.reason, "since": hold.since}
-            for hold in held.current(connection)
+            for hold in (*held.current(connection), approvals.held_edit(connection))
+            if hold is not None
         ],
         "events": _events(connection, settings, now),
         "decisions": decided.since(connection, now - _DAY),
@@ -68,6 +70,8 @@ def _settings(connection: Connection, settings: Settings) -> dict[str, Any]:
         state, reason = "edit_held", f"{edit.reason}: connector approve {edit.hash}"
     elif newest is not None and newest.state == "refused":
         state, reason = "edit_refused", newest.reason
+    elif (older := _older(connection, settings, in_force)) is not None and in_force is not None:
+        state, reason = "superseded", _superseded(older.number, in_force.number)
     elif settings.sync.paused:
         state, reason = "paused", "sync.paused is true: nothing is sent"
     return {
@@ -79,12 +83,28 @@ def _settings(connection: Connection, settings: Settings) -> dict[str, Any]:
     }
 
 
+def _older(connection: Connection, settings: Settings, in_force: Revision | None) -> Revision | None:
+    """The revision that the settings are, where others on this store have taken up a newer one: a process with these
+    sends nothing. Of settings that nobody has read yet nothing is known; and on SQLite nobody else sends."""
+    if in_force is None or in_force.hash == settings.sent_hash() or connection.dialect.name == "sqlite":
+        return None
+    known = revisions.by_hash(connection, settings.sent_hash())
+    return known if known is not None and known.state == "applied" else None
+
+
+def _superseded(older: int, newer: int) -> str:
+    return (
+        f"this file says what revision {older} said, and revision {newer} was taken up from another: a process with "
+        f"this file sends nothing (`connector settings diff {older} {newer}`)"
+    )
+
+
 def _events(connection: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
     """What became of events; `held` are due too, and wait for their user's next hours."""
     limit = settings.guard.max_events_per_user
-    found = due_events.Held(0, 0) if limit is None else due_events.held(connection, limit, now)
+    found = event_counts.Held(0, 0) if limit is None else event_counts.held(connection, limit, now)
     held_by = {"reason": "max_events_per_user", **found._asdict()} if found.users else None
-    return {**due_events.counts(connection), "held": held_by}
+    return {**event_counts.counts(connection), "held": held_by}
 
 
 def _gate(connection: Connection) -> dict[str, Any]:

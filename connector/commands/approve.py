@@ -13,12 +13,10 @@ from connector.settings import Settings
 from connector.store import approvals, held
 from connector.store.database import Database
 
-SETTINGS = "settings"
-
 
 def listed(db: Database) -> list[dict[str, Any]]:
     """What is held, as `--json` prints it. An edit of the settings is one of its own, and has the plan's words."""
-    holds: list[dict[str, Any]] = [
+    return [
         {
             "hash": hold.hash,
             "what": hold.what,
@@ -27,22 +25,9 @@ def listed(db: Database) -> list[dict[str, Any]]:
             "allowed": hold.allowed,
             "since": hold.since,
         }
-        for hold in db.read(held.current)
+        for hold in (*db.read(held.current), db.read(approvals.held_edit))
+        if hold is not None
     ]
-    edit = db.read(approvals.waiting)
-    if edit is not None:
-        count = sum(each["count"] for each in edit.counts.get("holds", ()))
-        holds.append(
-            {
-                "hash": edit.hash,
-                "what": SETTINGS,
-                "count": count,
-                "reason": edit.reason,
-                "allowed": 0,
-                "since": edit.at,
-            }
-        )
-    return holds
 
 
 def approve(db: Database, settings: Settings, prefix: str, first: int | None, now: datetime) -> int:
@@ -66,7 +51,7 @@ def describe(holds: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield "nothing is held"
     for hold in holds:
         since = f"since {hold['since']:%Y-%m-%d %H:%M} UTC"
-        if hold["what"] == SETTINGS:
+        if hold["what"] == approvals.SETTINGS:
             yield f"{hold['hash']}  an edit of the settings: {hold['reason']}  ({since})"
             yield f"              connector approve {hold['hash']}"
             continue

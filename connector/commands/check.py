@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator
 
 from connector import app, errors
-from connector.commands import check_intake, check_webhooks, gate_text, never_seen
+from connector.commands import check_intake, check_webhooks, gate_text, never_seen, plan_text
 from connector.commands.findings import Level as Level
 from connector.commands.findings import Line as Line
 from connector.core import remarks
 from connector.outbound.client import TrackClient
 from connector.settings import Settings
-from connector.store import gate, segments
+from connector.store import event_counts, gate, segments
 from connector.store.database import Database
 
 
@@ -31,6 +31,8 @@ async def check(settings: Settings) -> list[Line]:
         lines += check_webhooks.from_store(db, settings, app.now())
         lines += check_intake.check(db, settings, app.now())
         lines += _people(db, settings)
+        due = db.read(event_counts.counts)["due"] if settings.sync.paused else 0
+        lines += (Line("warning", "sync", each) for each in plan_text.paused(settings, due))
         lines += (Line("warning", "segments", each) for each in never_seen.lines(db, settings, app.now()))
     finally:
         db.close()

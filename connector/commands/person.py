@@ -6,11 +6,12 @@ The ID is looked up as everything that can name a user. The decision is the work
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from msgspec.structs import replace
 from sqlalchemy.engine import Connection
 
 from connector import app, errors
@@ -21,7 +22,7 @@ from connector.outbound import preparation
 from connector.outbound.preparation import AWAITS_PASS
 from connector.records import CustomerId, Decision, Subject
 from connector.settings import Settings
-from connector.store import database, erasure, held, kept_out, mirror, story, users
+from connector.store import database, erasure, event_counts, held, kept_out, mirror, story, users
 from connector.store.database import Database
 from connector.store.kept_out import Kept
 from connector.store.story import Match, Story
@@ -82,7 +83,7 @@ def tell(db: Database, settings: Settings, given: str, newest: int | None, now: 
         "pending": _pending(stored, now),
         "parked": _parked(stored, story.newest_attempts(db, named.user_id, 1)),
         "conflicts": _conflicts(stored),
-        "events": [_event(each) for each in events[:newest]],
+        "events": [_event(each, stored) for each in events[:newest]],
         "more_events": newest is not None and len(events) > newest,
         "attempts": [_attempt(each) for each in attempts[:newest]],
         "more_attempts": newest is not None and len(attempts) > newest,
@@ -254,10 +255,12 @@ def _conflicts(stored: Story) -> list[dict[str, Any]]:
     ]
 
 
-def _event(stored: dict[str, Any]) -> dict[str, Any]:
-    derived = ulid.activity_id(stored["source"], stored["source_id"], stored["occurred_at"])
-    event = {name: value for name, value in stored.items() if name != "user_id"}
-    return event | {"activity_id": stored["activity_id"] or derived}
+def _event(row: dict[str, Any], of: Story) -> dict[str, Any]:
+    derived = ulid.activity_id(row["source"], row["source_id"], row["occurred_at"])
+    event = {name: value for name, value in row.items() if name != "user_id"}
+    if event["outbound"] == "due" and of.pending is not None and of.pending["parked_at"] is not None:
+        event["reason"] = event_counts.USER_PARKED
+    return event | {"activity_id": row["activity_id"] or derived}
 
 
 def _attempt(stored: dict[str, Any]) -> dict[str, Any]:

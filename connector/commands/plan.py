@@ -1,9 +1,11 @@
 """`connector plan [NEW]`: what a pass would do to Customer.io now, or under another settings file; sends nothing.
 
-    what has arrived is read -> outbound/planning walks the store -> told in words, as JSON, or for a pull request
+    what has arrived is read -> outbound/planning walks the store -> what saving them would come to (commands/saving)
+        -> told in words, as JSON, or for a pull request
 
-The store is always that of the settings in force. With `--all` the store is walked a second time, so that people can be
-printed one by one when the guard's word is known.
+The store is always that of the present settings, and NEW is read as if it stood in their place. With `--all` the store
+is walked once more, so that people can be printed one by one when the guard's word is known. Exits 3 where the guard
+would hold something: of what would be sent, or the edit.
 """
 
 from __future__ import annotations
@@ -18,15 +20,16 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from connector import app, errors, settings_file
-from connector.commands import never_seen, plan_text, terminal
+from connector import app, errors
+from connector.commands import never_seen, plan_text, saving, terminal
 from connector.core import remarks
 from connector.core.plan import Person
+from connector.inbound import due
 from connector.inbound.reader import Reader
 from connector.outbound import planning
 from connector.outbound.planning import Outlook
 from connector.settings import Settings
-from connector.store import due_events, story
+from connector.store import story
 from connector.store.database import Database
 
 
@@ -43,43 +46,51 @@ def command(
     settings: terminal.SettingsFile = None,
     as_json: terminal.AsJson = False,
 ) -> None:
-    """What a pass would do now, or under other settings: who, what changes, how many calls, what the guard holds."""
+    """What a pass would do now, or under other settings: who, what changes, how many calls, what the guard holds. Exits
+    3 when it holds something."""
     if sum((every, user is not None)) == 2 or (markdown and as_json):
         raise errors.Misconfigured("choose one: --all or --user, --markdown or --json")
     path, loaded = terminal.settings(context, settings)
-    wanted = loaded if new is None else settings_file.load(new)
+    wanted = loaded if new is None else terminal.other_settings(new, path)
     with terminal.store(loaded) as db:
         app.run(Reader(db, lambda: loaded, app.now).read_outstanding())
         now = app.now()
         only = None if user is None else _named(db, user)
         outlook = planning.outlook(db, wanted, now, only)
-        told = tell(db, loaded, wanted, outlook, now)
+        saved = saving.foretold(db, path, loaded, wanted, now)
+        told = tell(db, loaded, wanted, outlook, saved, now)
         first = outlook.plan.people
         people = planning.everyone(db, wanted, now, outlook.holds) if every else iter(first)
         if as_json:
             _print_json(told, people)
-            return
-        sent = sum(sum(outlook.plan.decisions.get(verb, {}).values()) for verb in ("create", "update", "delete"))
-        more = 0 if every or user is not None else sent - len(first)
-        describe = plan_text.markdown if markdown else plan_text.describe
-        terminal.show(None, describe(told, str(new or path), map(asdict, people), more), as_json=False)
+        else:
+            sent = sum(sum(outlook.plan.decisions.get(verb, {}).values()) for verb in ("create", "update", "delete"))
+            more = 0 if every or user is not None else sent - len(first)
+            describe = plan_text.markdown if markdown else plan_text.describe
+            terminal.show(None, describe(told, str(new or path), map(asdict, people), more), as_json=False)
+    if outlook.holds or (saved is not None and saved["held"]):
+        raise typer.Exit(3)
 
 
-def tell(db: Database, before: Settings, wanted: Settings, outlook: Outlook, now: datetime) -> dict[str, Any]:
-    """The plan as `--json` prints it, but for the people."""
+def tell(
+    db: Database, before: Settings, wanted: Settings, outlook: Outlook, saved: dict[str, Any] | None, now: datetime
+) -> dict[str, Any]:
+    """The plan as `--json` prints it, but for the people. `saved` is what saving them would come to."""
     plan, sending = outlook.plan, outlook.plan.sending
-    due = db.read(due_events.outlook, now)
+    coming = due.outlook(db, wanted.events, now)
     return {
         "hash": wanted.sent_hash(),
         "surprises": [
+            *saving.surprises(saved, outlook),
             *plan_text.surprises(before, wanted, outlook),
+            *plan_text.paused(wanted, sum(coming.by_name.values())),
             *(f"{each.reason}: {each.message}" for each in remarks.remarks(wanted)),
             *never_seen.lines(db, wanted, now),
         ],
         "decisions": plan.decisions,
-        "events": sum(due.by_name.values()),
-        "events_by_name": due.by_name,
-        "events_triggering": due.triggering,
+        "events": sum(coming.by_name.values()),
+        "events_by_name": coming.by_name,
+        "events_triggering": coming.triggering,
         "operations": sending.operations,
         "calls": sending.calls,
         "bytes": sending.bytes,
@@ -89,6 +100,7 @@ def tell(db: Database, before: Settings, wanted: Settings, outlook: Outlook, now
             "reasons": list(dict.fromkeys(hold.reason for hold in outlook.holds)),
             "holds": [asdict(hold) for hold in outlook.holds],
         },
+        "saving": saved,
         "unknown": list(plan_text.unknown(plan)),
     }
 

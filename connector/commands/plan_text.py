@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from connector import settings_file
+from connector.commands import saving
 from connector.commands.person_text import quoted
 from connector.core import hold_words
 from connector.core.plan import Plan
@@ -48,6 +49,13 @@ def surprises(before: Settings, wanted: Settings, outlook: Outlook) -> Iterator[
         yield f"takes effect only after a restart: {', '.join(needs_restart)}"
     if before.customerio.site_id and before.customerio.site_id != wanted.customerio.site_id:
         yield "customerio.site_id is another workspace's: this store belongs to the one that it was sent to"
+
+
+def paused(settings: Settings, events: int) -> Iterator[str]:
+    """What `sync.paused` keeps back."""
+    if settings.sync.paused:
+        went = f": {_counted(events, 'event is', 'events are')} due by now, and all would go" if events else ""
+        yield f"sync.paused is true: nothing is sent until it is false{went}"
 
 
 def _leavers(before: Settings, wanted: Settings, outlook: Outlook) -> Iterator[str]:
@@ -137,6 +145,8 @@ def _totals(told: Mapping[str, Any]) -> Iterator[str]:
     )
     held_back = ", ".join(told["guard"]["reasons"])
     yield f"guard: holds ({held_back})" if told["guard"]["held"] else "guard: holds nothing"
+    if told["saving"] is not None:
+        yield saving.describe(told["saving"], told["hash"])
 
 
 def _events(told: Mapping[str, Any]) -> Iterator[str]:

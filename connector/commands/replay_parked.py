@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from connector import errors
 from connector.inbound import due
-from connector.store import backlog, database, due_events, story
+from connector.store import backlog, database, event_counts, events_again, story
 from connector.store.database import Database
 
 
@@ -42,10 +42,10 @@ def parked(
     when one of them names nobody."""
     user_ids = None if given is None else db.read(named, given)
     replayed, left = db.write(_replay, now, since, reason, user_ids)
-    chunks = due_events.parked_ids(db, reason=reason, user_ids=user_ids, since=since)
-    events = sum(db.write(due.again, ids, now, only_parked=True) for ids in chunks)
+    chunks = events_again.parked_ids(db, reason=reason, user_ids=user_ids, since=since)
+    events = sum(db.write(due.again, ids, now, only_parked=True).events for ids in chunks)
     passed_over = 0 if user_ids is None else len(user_ids) - replayed
-    return Summary(replayed, passed_over, left, events, db.read(due_events.counts)["parked"])
+    return Summary(replayed, passed_over, left, events, db.read(event_counts.counts)["parked"])
 
 
 def named(connection: Connection, given: Sequence[str]) -> list[str]:
@@ -68,15 +68,15 @@ def _replay(
 def describe(summary: Summary) -> Iterator[str]:
     """The summary in words, a line each."""
     users = "1 parked user is" if summary.replayed == 1 else f"{summary.replayed:,} parked users are"
-    then = ": a running connector sends them now, else connector sync" if summary.replayed else ""
-    yield f"{users} tried again{then}"
+    then = ": a running connector sends them now, else connector sync"
+    yield f"{users} tried again{then if summary.replayed else ''}"
     if summary.passed_over:
         yield f"{summary.passed_over:,} of those named not: not parked, or for another reason, or before"
     if summary.parked:
         yield f"still parked: {_by_reason(summary.parked)}"
     if summary.events:
         events = "1 parked event is" if summary.events == 1 else f"{summary.events:,} parked events are"
-        yield f"{events} due again, under the same ids"
+        yield f"{events} due again, under the same ids{'' if summary.replayed else then}"
     if summary.parked_events:
         yield f"events still parked: {_by_reason(summary.parked_events)}"
 

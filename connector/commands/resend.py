@@ -1,7 +1,8 @@
 """`connector resend --event NAME --since …`: sends events again that are stored, under the ids that they have.
 
 They are only made due: a running connector sends them, or the next `connector sync`. Customer.io ignores those that it
-has. The whitelist and events.max_age aren't asked: whoever resends has decided.
+has, but doesn't say for how long; so it is told how many are young enough to trigger campaigns. The whitelist and
+events.max_age aren't asked: whoever resends has decided.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from connector import app, errors
 from connector.commands import replay, replay_parked, terminal
 from connector.inbound import due
 from connector.inbound.reader import Reader
-from connector.store import due_events
+from connector.store import events_again
 from connector.store.database import Database
 
 
@@ -46,8 +47,11 @@ def command(
         app.run(Reader(db, lambda: loaded, app.now).read_outstanding())
         found = resend(db, now, event, start, end, user or None)
     then = ": a running connector sends them now, else connector sync" if found["resent"] else ""
-    words = f"{found['resent']:,} {'event is' if found['resent'] == 1 else 'events are'} due again{then}"
-    terminal.show(found, [words], as_json)
+    words = [f"{found['resent']:,} {'event is' if found['resent'] == 1 else 'events are'} due again{then}"]
+    if found["triggering"]:
+        young = f"{found['triggering']:,} {'is' if found['triggering'] == 1 else 'are'} young enough"
+        words.append(f"{young} to trigger campaigns: for how long Customer.io knows an id again, it doesn't say")
+    terminal.show(found, words, as_json)
 
 
 def resend(
@@ -56,5 +60,6 @@ def resend(
     """Makes those due that match; `given` are IDs, as `connector person` takes them. Raises Failed, and sends nothing,
     when one of them names nobody."""
     user_ids = None if given is None else db.read(replay_parked.named, given)
-    chunks = due_events.named_ids(db, name, since, until, user_ids)
-    return {"resent": sum(db.write(due.again, ids, now) for ids in chunks)}
+    chunks = events_again.named_ids(db, name, since, until, user_ids)
+    found = [db.write(due.again, ids, now) for ids in chunks]
+    return {"resent": sum(each.events for each in found), "triggering": sum(each.triggering for each in found)}

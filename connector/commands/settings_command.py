@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +13,9 @@ import typer
 
 import connector
 from connector import errors, settings_file
-from connector.commands import settings_undo, terminal
-from connector.settings import Settings, difference, json_schema, secret_places
-from connector.store import revisions
+from connector.commands import broken_file, settings_undo, terminal
+from connector.settings import difference, json_schema, secret_places
+from connector.store import approvals, revisions
 from connector.store.revisions import Revision
 
 FIRST = 20
@@ -40,11 +40,13 @@ def history(
     as_json: terminal.AsJson = False,
 ) -> None:
     """The revisions of the settings, the newest first: when, what changed, what became of it."""
-    with terminal.store(_with_the_store(terminal.path(context, settings))) as db:
+    with terminal.store(broken_file.only_its_store(terminal.path(context, settings))) as db:
         found = db.read(revisions.history, None if every else FIRST + 1)
+        in_force, waiting = db.read(revisions.newest_applied), db.read(approvals.waiting)
     more = not every and len(found) > FIRST
     shown = found if every else found[:FIRST]
-    terminal.show([_as_json(each) for each in shown], _described(shown, more), as_json)
+    words = {each.number: word for each, word in ((in_force, "in force"), (waiting, "waits")) if each is not None}
+    terminal.show([_as_json(each) for each in shown], _described(shown, words, more), as_json)
 
 
 @cli.command()
@@ -57,7 +59,7 @@ def diff(
 ) -> None:
     """What is different between two revisions: key by key, and line by line."""
     path = terminal.path(context, settings)
-    with terminal.store(_with_the_store(path)) as db:
+    with terminal.store(broken_file.only_its_store(path)) as db:
         numbers = [one] if other is None else [one, other]
         given = [_needed(db.read(revisions.of, number), number) for number in numbers]
     texts = [(f"revision {each.number} ({each.state} {each.at:%Y-%m-%d %H:%M:%S} UTC)", _text(each)) for each in given]
@@ -81,12 +83,12 @@ def undo(
     settings: terminal.SettingsFile = None,
     as_json: terminal.AsJson = False,
 ) -> None:
-    """Write the file as a revision had it, after showing the plan. Without a number: as the newest applied one, and
-    where the file says that already, as the one before."""
+    """Write the file as a revision had it, after showing the plan. Without a number: as the newest applied one that
+    says something else than the file."""
     if as_json and not yes:
         raise errors.Misconfigured("--json goes with --yes: nobody would see the question")
     path = terminal.path(context, settings)
-    with terminal.store(_with_the_store(path)) as db:
+    with terminal.store(broken_file.only_its_store(path)) as db:
         raise typer.Exit(settings_undo.undo(db, path, number, asks=not yes, as_json=as_json))
 
 
@@ -103,18 +105,6 @@ def schema(_settings: terminal.SettingsFile = None, _json: terminal.AsJson = Tru
     sys.stdout.buffer.flush()
 
 
-def _with_the_store(path: Path) -> Settings:
-    """What the file says; of one that can't be used, only where the store is. Raises Misconfigured when even that
-    can't be told."""
-    try:
-        return settings_file.load(path)
-    except errors.Misconfigured as broken:
-        try:
-            return settings_file.of_text(path, settings_undo.its_store(path))
-        except errors.Misconfigured:
-            raise broken from None
-
-
 def _needed(found: Revision | None, number: int) -> Revision:
     if found is None:
         raise errors.Failed(f"there is no revision {number}: `connector settings history` lists them")
@@ -129,7 +119,7 @@ def _text(revision: Revision) -> str:
 
 def _present(path: Path) -> str:
     """The file as it is, as a revision would keep it."""
-    text = secret_places.shareable(settings_undo.read(path).decode(errors="replace"))
+    text = secret_places.shareable(broken_file.read(path).decode(errors="replace"))
     if text is None:
         raise errors.Failed(f"{path} can't be used as it is, and a secret may stand in it: run `connector check` first")
     return text
@@ -158,12 +148,13 @@ def _as_json(revision: Revision) -> dict[str, Any]:
     return {name: getattr(revision, name) for name in Revision.__slots__ if name != "text"}
 
 
-def _described(found: Sequence[Revision], more: bool) -> Iterator[str]:
+def _described(found: Sequence[Revision], words: Mapping[int, str], more: bool) -> Iterator[str]:
+    """In `words`, by number, what else there is to say of a state. An edit that was held and waits no more is over."""
     if not found:
         yield "no revision yet: the first one is noted when `connector run` reads its settings"
-    in_force = next((each.number for each in found if each.state == "applied"), None)
     for each in found:
-        state = f"{each.state} (in force)" if each.number == in_force else each.state
+        word = words.get(each.number, "over" if each.state == "held" else "")
+        state = f"{each.state} ({word})" if word else each.state
         why = f"  {each.reason}" if each.reason else ""
         yield f"{each.number:>5}  {each.at:%Y-%m-%d %H:%M:%S} UTC  {each.hash or '-':<12}  {state}{why}"
         yield from (f"       {line}" for line in each.changed)

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 import sys
 import tempfile
-import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,31 +20,28 @@ import msgspec
 import typer
 
 from connector import app, errors, settings_file
-from connector.commands import plan, plan_text, terminal
+from connector.commands import broken_file, plan, plan_text, saving, terminal
 from connector.outbound import planning
-from connector.settings import Settings, difference, faults, secret_places
+from connector.settings import Settings, difference, secret_places
 from connector.store import revisions
 from connector.store.database import Database
 from connector.store.revisions import Revision
 
-# No other key of the settings is called `url`.
-_URL = re.compile(r"^[ \t]*(?:store[ \t]*\.[ \t]*)?(url[ \t]*=.*)$", re.MULTILINE)
-
 
 def undo(db: Database, path: Path, number: int | None, *, asks: bool, as_json: bool) -> int:
     """The exit status. Raises Failed for a revision that isn't there, or can't be used."""
-    present = read(path)
+    present = broken_file.read(path)
     said = present.decode(errors="replace")
     chosen = _chosen(db, number, said)
     if chosen.text is None:
         raise errors.Failed(f"the text of revision {chosen.number} is not kept: it was {chosen.state}")
-    text = secret_places.with_password_of(chosen.text, its_store(path))
+    text = secret_places.with_password_of(chosen.text, broken_file.its_store(path))
     if text is None:
         raise errors.Failed(
             f"revision {chosen.number} has a store.url whose password is not kept: write the URL as "
             '"env:DATABASE_URL", or edit the file by hand; `connector settings diff` shows the revision'
         )
-    if text == said:
+    if secret_places.shareable(said) == chosen.text:
         words = f"{path} says what revision {chosen.number} says already"
         terminal.show({"revision": chosen.number, "written": False, "plan": None}, [words], as_json)
         return 0
@@ -56,54 +51,36 @@ def undo(db: Database, path: Path, number: int | None, *, asks: bool, as_json: b
         return 1
     why = _refusal(path, text, present)
     if why is not None:
-        terminal.remarks.print(f"{path} can't be written ({why}): put this text there by hand")
+        masked = "" if text == chosen.text else ", with the password in place of *** in store.url"
+        terminal.remarks.print(f"{path} can't be written ({why}): put this text there by hand{masked}")
         if not as_json:
-            sys.stdout.write(text)
+            sys.stdout.write(chosen.text)
             sys.stdout.flush()
     result = {"revision": chosen.number, "written": why is None, "plan": told}
     if why is not None and as_json:
-        result["text"] = text
+        result["text"] = chosen.text
     words = f"{path} says what revision {chosen.number} said; a running connector follows"
     if as_json or why is None:
         terminal.show(result, [words], as_json)
     return 0 if why is None else 1
 
 
-def read(path: Path) -> bytes:
-    """The file as it is. Raises Misconfigured where there is none."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise errors.Misconfigured(f"The settings file {path} can't be read: {error.strerror}.") from None
-
-
-def its_store(path: Path) -> str:
-    """A settings file that says no more than where the store of this one is, which may be broken otherwise."""
-    text = read(path).decode(errors="replace")
-    try:
-        table = tomllib.loads(text).get("store")
-        url = table.get("url") if isinstance(table, dict) else None
-    except (ValueError, RecursionError):
-        found = _URL.search(text)
-        return f"[store]\n{found[1] if found else ''}\n"
-    return f"[store]\nurl = {faults.quoted(url)}\n" if isinstance(url, str) else "[store]\n"
-
-
 def _chosen(db: Database, number: int | None, said: str) -> Revision:
     if number is not None:
-        found = db.read(revisions.of, number)
-        if found is None:
+        given = db.read(revisions.of, number)
+        if given is None:
             raise errors.Failed(f"there is no revision {number}: `connector settings history` lists them")
-        return found
+        return given
     newest = db.read(revisions.newest_applied)
     if newest is None:
         raise errors.Failed("no revision was applied yet: there is nothing to go back to")
-    if secret_places.shareable(said) != newest.text:
-        return newest
-    before = db.read(revisions.newest_applied, before=newest.number)
-    if before is None:
-        raise errors.Failed(f"revision {newest.number} is the first that was applied: there is none before it")
-    return before
+    says = secret_places.shareable(said)
+    found: Revision | None = newest
+    while found is not None and found.text == says:
+        found = db.read(revisions.newest_applied, before=found.number)
+    if found is None:
+        raise errors.Failed(f"no revision before {newest.number} says anything else: there is nothing to go back to")
+    return found
 
 
 def _plan(db: Database, path: Path, chosen: Revision, text: str, said: str, *, quiet: bool) -> dict[str, Any]:
@@ -117,7 +94,8 @@ def _plan(db: Database, path: Path, chosen: Revision, text: str, said: str, *, q
     before = _in_force(db, path, said) or wanted
     now = app.now()
     outlook = planning.outlook(db, wanted, now)
-    told = plan.tell(db, before, wanted, outlook, now)
+    saved = saving.foretold(db, path, before, wanted, now)
+    told = plan.tell(db, before, wanted, outlook, saved, now)
     people = [asdict(each) for each in outlook.plan.people]
     if not quiet:
         for line in difference.words(difference.changes(before, wanted)):

@@ -8,6 +8,7 @@ from typing import Any
 
 from connector.commands import gate_text
 from connector.core import hold_words
+from connector.store import approvals, event_counts
 
 _STATES = {"edit_held": "HELD", "edit_refused": "REFUSED", "superseded": "STALE", "paused": "PAUSED"}
 
@@ -39,6 +40,8 @@ def describe(found: dict[str, Any], now: datetime) -> Iterator[str]:
     for verb, users in found["decisions"].items():
         yield f"in 24 h   {verb}: {_by_reason(users)}"
     for hold in found["held"]:
+        if hold["what"] == approvals.SETTINGS:
+            continue  # said above, as the state of the settings
         would, ways = hold_words.would(hold["what"], hold["count"]), hold_words.commands(hold["what"], hold["hash"])
         yield f"HELD      {would} ({hold['reason']}, {_ago(hold['since'], now)}): {' or '.join(ways)}"
     for run in found["runs"]:
@@ -55,6 +58,8 @@ def _events(events: Mapping[str, Any]) -> Iterator[str]:
             f"PARKED    events: {_by_reason(events['parked'])}: connector export events says which, "
             "connector replay parked tries them again"
         )
+    if number := events[event_counts.USER_PARKED]:
+        yield f"PARKED    {number:,} events wait with their users ({event_counts.USER_PARKED})"
     if (held := events["held"]) is not None:
         yield f"HELD      {held['events']:,} events of {held['users']:,} users ({held['reason']}): until a day has room"
 

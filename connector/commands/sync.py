@@ -26,7 +26,7 @@ from connector.outbound.worker import Worker
 from connector.settings import Settings
 from connector.store import backlog, gate, held
 from connector.store.database import Database
-from connector.watching import Held
+from connector.watching.current import Held, Replaced
 
 _LOOK_AGAIN = 0.2
 _PAUSES = 3
@@ -36,7 +36,8 @@ _WORTH_SAYING = 25  # looks: a pass of a moment is nothing to tell
 @dataclass
 class Summary:
     """What one sync did. `waiting` users could not be delivered and are tried again later. `edit` is one of the
-    settings that is held: who and what was sent went by those before it."""
+    settings that is held: who and what was sent went by those before it. `replaced` says that they took the place of
+    others."""
 
     read: int = 0
     found: full_pass.Found = field(default_factory=full_pass.Found)
@@ -45,17 +46,19 @@ class Summary:
     parked: int = 0
     refused: gate.Closed | None = None
     edit: Held | None = None
+    replaced: Replaced | None = None
     paused: bool = False
 
     @property
     def exit_status(self) -> int:
-        """0 all delivered; 1 when somebody could not be delivered in this run, else 3 when something is held, else 1
-        while somebody waits for another try. Who only waits must not hide what a person has to approve."""
+        """0 all delivered, or kept back by `sync.paused`; 1 when somebody could not be delivered in this run, else 3
+        when something is held, else 1 while somebody waits for another try. Who only waits must not hide what a person
+        has to approve."""
         if self.tally.failed or self.tally.parked or self.refused is not None:
             return 1
         if self.found.holds or self.edit is not None:
             return 3
-        return 1 if self.waiting else 0
+        return 1 if self.waiting and not self.paused else 0
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -139,6 +142,8 @@ async def _pass(
 def describe(summary: Summary) -> Iterator[str]:
     """The summary in words, a line each."""
     tally = summary.tally
+    if summary.replaced is not None:
+        yield from _replaced(summary.replaced)
     if summary.read:
         yield f"{summary.read:,} webhooks and messages read"
     calls = "1 call" if tally.calls == 1 else f"{tally.calls:,} calls"
@@ -164,6 +169,14 @@ def describe(summary: Summary) -> Iterator[str]:
         yield f"  let them go:       connector approve {summary.edit.hash}"
     for hold in summary.found.holds:
         yield from _held(hold)
+
+
+def _replaced(them: Replaced) -> Iterator[str]:
+    yield f"these settings are revision {them.by} now, in place of revision {them.number}"
+    yield (
+        "  a running connector with another file sends nothing from now on, until its file says the same "
+        f"(connector settings diff {them.number} {them.by}), or is saved with another change or read again (SIGHUP)"
+    )
 
 
 def _held(hold: held.Hold) -> Iterator[str]:

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
+import sqlalchemy as sa
 import typer
 
 from connector import app
-from connector.commands import terminal
+from connector.commands import broken_file, terminal
 from connector.commands.person_text import quoted
 from connector.core import normalize
 from connector.store import inbox, recent
@@ -34,18 +35,26 @@ def command(
     as_json: terminal.AsJson = False,
 ) -> None:
     """A line for each webhook, message, event, decision and call as they happen. Runs until Ctrl-C."""
-    _, loaded = terminal.settings(context, settings)
-    shows = loaded.log.personal_data
     try:
-        with terminal.store(loaded) as db:
+        with broken_file.opened(context, settings) as (_, loaded, db):
             watch = db.read(Watch, app.now())
             terminal.remarks.print("watching; Ctrl-C ends it")
+            shows, is_away = loaded.log.personal_data, False
             people_again = 0.0
             while True:
                 time.sleep(every)
                 began = time.monotonic()
                 with_people = began >= people_again
-                found = db.read(watch.look, app.now(), people=with_people)
+                try:
+                    found = db.read(watch.look, app.now(), people=with_people)
+                except sa.exc.DBAPIError as error:
+                    if not is_away:
+                        terminal.remarks.print(f"the store can't be asked ({type(error.orig).__name__}); trying again")
+                    is_away = True
+                    continue
+                if is_away:
+                    terminal.remarks.print("the store answers again")
+                is_away = False
                 if with_people:
                     people_again = began + _PEOPLE_SHARE * (time.monotonic() - began)
                 for line in lines(found, shows=shows):

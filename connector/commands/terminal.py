@@ -45,6 +45,11 @@ def settings(context: typer.Context, given: Path | None) -> tuple[Path, Settings
     return file, loaded
 
 
+def other_settings(new: Path, present: Path) -> Settings:
+    """What another file would mean in the place of the present one: with its `.env`, and paths from its folder."""
+    return settings_file.load(new, place=present if present.exists() else None)
+
+
 @contextmanager
 def store(loaded: Settings, *, make: bool = False) -> Iterator[Database]:
     """The store that the settings name, closed at the end; `make` builds a missing one."""

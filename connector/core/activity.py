@@ -179,13 +179,17 @@ def _dated(given: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
     for name, value in given.items():
         if isinstance(value, str):
             dated[name] = times.in_seconds(value, zone, meant=names.says_time(name))
-        elif isinstance(value, dict):
-            dated[name] = _dated(value, zone)
-        elif isinstance(value, list):
-            dated[name] = [_dated(each, zone) if isinstance(each, dict) else each for each in value]
         else:
-            dated[name] = value
+            dated[name] = _dated_inside(value, zone)
     return dated
+
+
+def _dated_inside(value: Any, zone: ZoneInfo) -> Any:
+    if isinstance(value, dict):
+        return _dated(value, zone)
+    if isinstance(value, list):
+        return [_dated_inside(each, zone) for each in value]
+    return value
 
 
 def _first(given: Mapping[str, Any], paths: Iterable[str]) -> str | None:

@@ -46,9 +46,10 @@ only when our own data take back an opt-out, later than it was said.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+
+from msgspec.structs import replace
 
 from connector.core import diff, mapping
 from connector.records import EVERYTHING, CustomerId, Decision, Mirror, Subject, User
@@ -92,11 +93,13 @@ def _leave(subject: Subject, mirror: Mirror, sent_as: CustomerId, settings: Sett
     return Decision("delete", "left", sent_as, timestamp=_timestamp(mirror, now))
 
 
-def _enter(subject: Subject, settings: Settings, now: datetime) -> Decision:
+def entering(subject: Subject, settings: Settings, now: datetime) -> Decision:
+    """What is due for one in a whitelisted segment who is nobody there, and nobody's who was erased; a create without
+    what it would carry, so without a look at the attributes."""
     user, dead = subject.user, subject.mirror
     if user.known_by == "customerio":
         return Decision("skip", "only_from_customerio")
-    customer_id = mapping.customer_id(user, settings)
+    customer_id = subject.customer_id or mapping.customer_id(user, settings)
     if not isinstance(customer_id, CustomerId):
         return Decision("skip", customer_id)
     if subject.taken:
@@ -107,6 +110,14 @@ def _enter(subject: Subject, settings: Settings, now: datetime) -> Decision:
     until = max((at + AFTER_DELETE for at in deletes if at is not None), default=now)
     if now < until:
         return Decision("postpone", "just_deleted", customer_id, until=until)
+    return Decision("create", "entered", customer_id)
+
+
+def _enter(subject: Subject, settings: Settings, now: datetime) -> Decision:
+    found = entering(subject, settings, now)
+    if found.verb != "create":
+        return found
+    user, dead = subject.user, subject.mirror
     opted_out = user.opted_out or mapping.says_opt_out(user, settings)
     wanted, left_out = mapping.attributes(user, subject.segment_bits, settings, opted_out=opted_out or None)
     carried = {**wanted, **mapping.preferences(subject.preferences)}
@@ -114,7 +125,7 @@ def _enter(subject: Subject, settings: Settings, now: datetime) -> Decision:
     timestamp = int(now.timestamp()) if dead is None else _timestamp(dead, now)
     left_out += untold
     return Decision(
-        "create", "entered", customer_id, None, carried, wanted, left_out, timestamp, anonymous_ids=visitors
+        "create", "entered", found.customer_id, None, carried, wanted, left_out, timestamp, anonymous_ids=visitors
     )
 
 
@@ -122,7 +133,7 @@ def _stay(
     subject: Subject, mirror: Mirror, sent_as: CustomerId, settings: Settings, now: datetime, *, may_rename: bool
 ) -> Decision:
     user, renamed = subject.user, None
-    today = mapping.customer_id(user, settings)
+    today = subject.customer_id or mapping.customer_id(user, settings)
     if today != sent_as:
         can = may_rename and subject.cio_id is not None and not subject.taken
         if can and isinstance(today, CustomerId):
@@ -153,7 +164,8 @@ def _stay(
     if not changes and not visitors:
         return Decision("skip", "unchanged", sent_as, attributes=wanted, left_out=left_out)
     addressed = sent_as
-    if subject.cio_id is not None and (renamed is not None or "email" in changes):
+    # They may not be there: then it would be the cio_id of a person who was, before they were deleted.
+    if subject.cio_id is not None and (renamed is not None or ("email" in changes and is_known)):
         addressed = CustomerId("cio_id", subject.cio_id)
     word = "customer_id_changed" if renamed else "opted_out" if why == "opted_out" else "changed"
     word = word if is_known else "unsure"

@@ -9,8 +9,7 @@ they will be sent, and joined (https://docs.customer.io/api/track/#tag/batch: a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 import msgspec
@@ -20,11 +19,12 @@ from connector.records import CustomerId, Decision
 
 MAX_OPERATION_BYTES = 32_000
 MAX_BATCH_BYTES = 499_000
+# A name and a value are at most 1,150 bytes; the quotes, escapes and identifiers stay inside the margin.
+_MOST_BYTES = MAX_OPERATION_BYTES - 1_500
 ENVELOPE_BYTES = len(b'{"batch":[]}')
 
 
-@dataclass(frozen=True, slots=True)
-class Identify:
+class Identify(msgspec.Struct, frozen=True):
     """One identify operation, or one part of one; `renamed` is the id that the person has after it, where it is new."""
 
     customer_id: CustomerId
@@ -33,8 +33,7 @@ class Identify:
     renamed: CustomerId | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True):
     """The delete of one person."""
 
     customer_id: CustomerId
@@ -44,8 +43,7 @@ class Delete:
 Part: TypeAlias = Identify | Delete
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """The encoded parts of one user's identify; they belong into one batch."""
 
     user_id: str
@@ -80,17 +78,19 @@ def _identifies(decision: Decision, max_attributes: int) -> list[Identify]:
     if decision.verb == "create" or decision.reason == "unsure":
         in_all = {name: value for name, value in decision.changes.items() if name in mapping.CONSENT}
     first = {mapping.ANONYMOUS_ID: decision.anonymous_ids[0]} if decision.anonymous_ids else {}
-    rest = first | {name: value for name, value in decision.changes.items() if name not in in_all}
+    rest = {**first, **decision.changes}
+    for name in in_all:
+        del rest[name]
     room = max(max_attributes - len(in_all), 1)
     renamed = decision.renamed
     described = [
         Identify(
             customer_id,
-            {**in_all, **dict(chunk)},
+            {**in_all, **chunk},
             decision.timestamp,
-            renamed if renamed is not None and any(name == renamed.kind for name, _ in chunk) else None,
+            renamed if renamed is not None and renamed.kind in chunk else None,
         )
-        for chunk in _chunks(rest.items(), room, len(msgspec.json.encode(in_all)))
+        for chunk in _chunks(rest, room, len(msgspec.json.encode(in_all)))
     ]
     further = decision.anonymous_ids[1:]
     return described + [
@@ -155,17 +155,19 @@ def batches(works: Iterable[Work]) -> Iterator[list[Work]]:
         yield rest
 
 
-def _chunks(items: Iterable[tuple[str, Any]], most: int, taken: int) -> Iterator[Sequence[tuple[str, Any]]]:
-    """The items in the fewest chunks that keep their order and the limits; one empty chunk when there are none. So
+def _chunks(given: dict[str, Any], most: int, taken: int) -> Iterator[dict[str, Any]]:
+    """The attributes in the fewest chunks that keep their order and the limits; one empty chunk when there are none. So
     many bytes are `taken` in each."""
-    chunk: list[tuple[str, Any]] = []
+    if len(given) <= most and taken + len(msgspec.json.encode(given)) <= _MOST_BYTES:
+        yield given  # so it is for nearly everybody, and nothing needs to be sized by itself
+        return
+    chunk: dict[str, Any] = {}
     size = taken
-    for name, value in items:
-        # A name and a value are at most 1,150 bytes; the quotes, escapes and identifiers stay inside the margin.
+    for name, value in given.items():
         item_size = len(msgspec.json.encode({name: value}))
-        if chunk and (len(chunk) == most or size + item_size > MAX_OPERATION_BYTES - 1_500):
+        if chunk and (len(chunk) == most or size + item_size > _MOST_BYTES):
             yield chunk
-            chunk, size = [], taken
-        chunk.append((name, value))
+            chunk, size = {}, taken
+        chunk[name] = value
         size += item_size
     yield chunk

@@ -10,6 +10,7 @@ _WHY = {
     "max_creates": "guard.max_creates leaves {allowed} in these 24 h",
     "max_deletes": "guard.max_deletes leaves {allowed} in these 24 h",
     "max_delete_share": "guard.max_delete_share leaves {allowed} in these 24 h",
+    "max_events_per_user": "guard.max_events_per_user leaves {allowed} in these 24 h",
     "no_whitelist": "people.segments is empty",
     "other_customer_id": "people.customer_id is another one than at the last pass",
     "store_shrank": "the store has far fewer users than at an earlier pass",
@@ -18,11 +19,13 @@ _ONE = {
     "create": "1 user who was here before would be created",
     "delete": "1 person left every whitelisted segment and would be deleted",
     "rename": "the 1 person at Customer.io would get another id",
+    "event": "1 event that waits for guard.max_events_per_user would go",
 }
 _MORE = {
     "create": "{count} users who were here before would be created",
     "delete": "{count} people left every whitelisted segment and would be deleted",
     "rename": "all {count} people at Customer.io would get another id",
+    "event": "{count} events that wait for guard.max_events_per_user would go",
 }
 
 

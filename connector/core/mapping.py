@@ -49,7 +49,7 @@ def whitelisted(bits: str, settings: Settings) -> bool:
 def customer_id_value(user: User, people: People) -> tuple[str, Any]:
     """Which source of `people.customer_id` is the first with a value, and that value; ("", None) when none has."""
     for source in people.customer_id:
-        value = _builtin(user, source) if source in _BUILTIN else merge.at(user.attributes, source)
+        value = getattr(user, source) if source in _BUILTIN else merge.at(user.attributes, source)
         if value is not None:
             return source, value
     return "", None
@@ -127,9 +127,9 @@ def attributes(
     if opted_out is not None:
         wanted[OPT_OUT] = opted_out
     for pick in people.attributes:
-        value = _builtin(user, pick.name) if pick.name in _BUILTIN else merge.at(user.attributes, pick.name)
+        value = getattr(user, pick.name) if pick.name in _BUILTIN else merge.at(user.attributes, pick.name)
         if value is not None and value != "":
-            if isinstance(value, str):
+            if isinstance(value, str) and (pick.is_time or value[0].isdigit()):  # other text is no time
                 value = times.in_seconds(value, people.zone, meant=pick.is_time)
             _put(wanted, left_out, pick.sent_as, value, sent)
     if isinstance(user.attributes, Damaged):
@@ -210,10 +210,6 @@ def _put(wanted: dict[str, Any], left_out: list[LeftOut], name: str, value: Any,
 
 def _size(value: Any) -> int:
     return len(value.encode()) if isinstance(value, str) else len(msgspec.json.encode(value))
-
-
-def _builtin(user: User, name: str) -> Any:
-    return getattr(user, name)
 
 
 _BUILTIN = frozenset({"id", "external_id", "email"})

@@ -99,8 +99,9 @@ def of_items(answer: Answer, count: int) -> list[Outcome]:
     named: defaultdict[int | None, list[str]] = defaultdict(list)
     for index, problem in zip(indices, problems, strict=True):
         named[index].append(_words(problem))
+    delivered = Delivered()
     return [
-        Refused("refused", "; ".join(named[index]), answer.status) if index in named else Delivered()
+        Refused("refused", "; ".join(named[index]), answer.status) if index in named else delivered
         for index in range(count)
     ]
 

@@ -28,9 +28,11 @@ from connector.store.database import Database
 
 
 def everything(db: Database, settings: Settings, clock: Callable[[], datetime]) -> None:
-    """All that plain SQL has written since the last look: users, and then the events that it asks to have sent."""
+    """All that plain SQL has written since the last look: users, and then the events that it asks to have sent. And all
+    events that wait for what the settings don't say any more."""
     adopt(db, clock)
     due.read_asked(db, settings, clock)
+    due.look_again(db, settings, clock)
 
 
 def adopt(db: Database, clock: Callable[[], datetime]) -> int:

@@ -14,7 +14,7 @@ from connector.inbound import due
 from connector.inbound.identities import Identities
 from connector.records import Event, Word
 from connector.settings import Settings
-from connector.store import events, pending, users
+from connector.store import due_events, events, pending, users
 
 
 @dataclass
@@ -23,6 +23,9 @@ class Batch:
 
     identities: Identities
     with_ids: set[str]  # of the users whose email a webhook names, those whom an id names too
+    lives: Mapping[str, datetime | None] = field(
+        default_factory=dict
+    )  # of the users who may get a cio_id: mirror.lives
     events: list[Event] = field(default_factory=list)
     words: defaultdict[str, list[Word]] = field(default_factory=lambda: defaultdict(list))
     reachable: list[str] = field(default_factory=list)  # users whose cio_id is new: they can be given another id now
@@ -30,13 +33,13 @@ class Batch:
     def write(self, connection: Connection, settings: Settings, now: datetime) -> None:
         """Everything, in the caller's transaction."""
         doubtful = self._doubtful(connection)
-        due_of = {self.identities.survivor(user_id) for user_id in due.users(self.events)}
+        due_of = {self.identities.survivor(user_id) for user_id in due.users_of(self.events)}
         if due_of:
             # What is written below locks some of them, and then others: a worker could wait for us, and we for it.
             pending.lock(connection, {*due_of, *self.identities.users, *self.words, *self.reachable})
         self.identities.write(connection, settings, now)
         events.add(connection, [self._placed(event) for event in self.events])
-        pending.mark(connection, due_of, now, pending.CHANGED)
+        due_events.mark(connection, due_of, now)
         said = {
             user_id: [*map(learnt.without_consent, words)] if user_id in doubtful else words
             for user_id, words in self.words.items()

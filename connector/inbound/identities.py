@@ -232,7 +232,7 @@ class Identities:
         noted = [each.of(self.survivor(each.user_id)) for each in self._conflicts]
         conflicts.note(connection, [each for each in noted if self.owner(each.identifier) != each.user_id])
         pending.mark_mirrored(connection, list({*(draft.id for draft in old), *merged.values()}), now)
-        due_events.mark(connection, sorted({*merged.values()}), now)
+        due_events.mark(connection, due_events.having(connection, sorted({*merged.values()})), now)
         if settings is not None:
             entering = [draft.id for draft in changed if _enters_now(draft, settings, now)]
             pending.arrived(connection, entering, now)

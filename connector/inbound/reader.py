@@ -167,7 +167,12 @@ def _apply(connection: Connection, rows: Sequence[InboxRow], settings: Settings,
     wanted = {row.id: reported[row.id] for row, found, mark in read if row.id in reported and _is_wanted(found, mark)}
     identities = Identities.load(connection, _all(told), _all(wanted))
     gone = kept_out.among(connection, {*_all(told), *_all(reported)})
-    batch = Batch(identities, webhook_readings.with_ids(connection, identities, list(wanted.values()), settings))
+    names_wanted = list(wanted.values())
+    batch = Batch(
+        identities,
+        webhook_readings.with_ids(connection, identities, names_wanted, settings),
+        webhook_readings.lives(connection, identities, names_wanted),
+    )
     marks = []
     for row, found, mark in read:
         names = told.get(row.id) or reported.get(row.id) or []

@@ -81,12 +81,12 @@ def events(
         placed.append(event)
         results.append("stored" if send is None else _fate(event, now))
     placed = [replace(event, user_id=known.survivor(str(event.user_id))) for event in placed]
-    due_of = due.users(placed)
+    due_of = due.users_of(placed)
     if due_of:
         pending.lock(connection, due_of | known.users)
     known.write(connection, None, now)
     event_store.add(connection, placed)
-    pending.mark(connection, due_of, now, pending.CHANGED)
+    due_events.mark(connection, due_of, now)
     return results
 
 

@@ -16,7 +16,7 @@ from connector.inbound.batch import Batch
 from connector.inbound.identities import Identities
 from connector.records import Event, Identifier, InboxRow, Reading
 from connector.settings import Settings
-from connector.store import users
+from connector.store import mirror, users
 
 
 def lookups(reading: Reading, settings: Settings) -> list[Identifier]:
@@ -44,6 +44,15 @@ def with_ids(
     return users.named_by(connection, by_email, _id_kinds(settings)) if by_email else set()
 
 
+def lives(
+    connection: Connection, identities: Identities, wanted: Sequence[Sequence[Identifier]]
+) -> dict[str, datetime | None]:
+    """Of the users to whom a webhook would give a cio_id: since when they are the person that they are there."""
+    unknown = (names for names in wanted if any(_is_new_cio_id(each, identities) for each in names))
+    owners = {owner for names in unknown for each in names if (owner := identities.owner(each)) is not None}
+    return mirror.lives(connection, owners) if owners else {}
+
+
 def place(batch: Batch, row: InboxRow, reading: Reading, wanted: Sequence[Identifier], settings: Settings) -> None:
     """Finds or makes the user of one reading and notes what follows from it; `wanted` are its lookups."""
     identities = batch.identities
@@ -62,7 +71,7 @@ def place(batch: Batch, row: InboxRow, reading: Reading, wanted: Sequence[Identi
         context = {**context, "flags": [*context.get("flags", []), "identity_conflict"]}
     if user_id is not None:
         for each in reading.identifiers:
-            if each.kind == "cio_id" and not is_doubtful and identities.owner(each) is None:
+            if _is_new_cio_id(each, identities) and not is_doubtful and _is_of_today(batch, user_id, reading):
                 identities.name(each, user_id)
                 batch.reachable.append(user_id)
         if word is not None:
@@ -83,6 +92,19 @@ def place(batch: Batch, row: InboxRow, reading: Reading, wanted: Sequence[Identi
             activity_id=ulid.activity_id(row.source, reading.source_id, reading.occurred_at),
         )
     )
+
+
+def _is_new_cio_id(identifier: Identifier, identities: Identities) -> bool:
+    return identifier.kind == "cio_id" and identities.owner(identifier) is None
+
+
+def _is_of_today(batch: Batch, user_id: str, reading: Reading) -> bool:
+    """Not of a person who was deleted: who comes back is another one there, and what is sent to the first is lost."""
+    if user_id not in batch.lives:
+        return True
+    since = batch.lives[user_id]
+    # What is reported has whole seconds.
+    return since is not None and reading.occurred_at >= since.replace(microsecond=0)
 
 
 def _by_email_alone(wanted: Sequence[Identifier], identities: Identities) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -21,8 +22,16 @@ _APPROVED = {held.CREATE: "approved", held.DELETE: "delete_approved", held.RENAM
 _log = log.get("pass")
 
 
-def approve(db: Database, settings: Settings, prefix: str, first: int | None, now: datetime) -> int:
-    """Lets those go who stood on the list when the hash was made and are still held; returns how many.
+def approve(
+    db: Database,
+    settings: Settings,
+    prefix: str,
+    first: int | None,
+    now: datetime,
+    going: Callable[[], bool] = lambda: True,
+) -> int:
+    """Lets those go who stood on the list when the hash was made and are still held; returns how many. Raises CutShort
+    soon after `going` says no: the others stay held.
 
     Raises Misconfigured for a hash that names nothing, names several things, is older than a day, or was made
     under other settings; and for a change of everybody's id, which goes as a whole, with `first`.
@@ -35,6 +44,8 @@ def approve(db: Database, settings: Settings, prefix: str, first: int | None, no
         raise errors.Misconfigured(f"{hold.hash} is one change of all ids: it goes as a whole, without --first")
     released = 0
     while first is None or released < first:
+        if not going():
+            raise full_pass.CutShort
         size = CHUNK if first is None else min(CHUNK, first - released)
         count = db.write(_release, hold, size, now)
         released += count
@@ -89,14 +100,19 @@ def _is_settled(connection: Connection, hold: held.Hold) -> bool:
     return not held.listed(connection, hold.what, "", 1) and not held.current(connection, held.RENAME)
 
 
-def with_the_settings(db: Database, settings: Settings, found: full_pass.Found, now: datetime) -> None:
+def with_the_settings(
+    db: Database,
+    settings: Settings,
+    found: full_pass.Found,
+    now: datetime,
+    going: Callable[[], bool] = lambda: True,
+) -> None:
     """After a pass: what it holds goes if it was approved with the settings. What came since, beyond that and beyond
     what the guard lets go by itself, is held like anything else."""
     for hold in list(found.holds):
-        count = db.read(approvals.counted, settings.sent_hash(), hold.what, now)
-        if count == 0 or hold.count > count + hold.allowed:
+        if not full_pass.approved(db, settings, hold, now):
             continue
-        released = approve(db, settings, hold.hash, None, now)
+        released = approve(db, settings, hold.hash, None, now, going)
         db.write(approvals.used, settings.sent_hash(), hold.what)
         if hold.what == held.RENAME:
             db.write(runs.ask, now)

@@ -13,9 +13,11 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from connector.core import encode
 from connector.core.outcome import Answer, Delivered, Later, Outcome, Refused, Stopped, is_failing, of_call, of_items
@@ -39,16 +41,14 @@ _AT_FAULT = 4
 Saw: TypeAlias = Callable[[Answer, str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Cargo:
+class Cargo(msgspec.Struct, frozen=True):
     """A user's parts, encoded for a batch."""
 
     prepared: Prepared
     work: encode.Work
 
 
-@dataclass(frozen=True, slots=True)
-class Landed:
+class Landed(msgspec.Struct, frozen=True):
     """What came of a cargo: an outcome for each part, and how many calls the last one took, 0 when it never went out.
     `alone` is true when nobody else was in the call that failed, `unheard` when they were in one of which nobody heard.
     """

@@ -13,6 +13,7 @@ import asyncio
 import math
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ from connector.outbound import delivery, recording, results
 from connector.outbound.client import TOTAL_SECONDS, TrackClient
 from connector.outbound.delivery import ALL_REFUSED, SERVER_ERRORS, Cargo
 from connector.outbound.gate import Gate
+from connector.outbound.notes import Terms
 from connector.outbound.preparation import Prepared, prepare
-from connector.outbound.recording import Terms
 from connector.outbound.results import Result
 from connector.outbound.tally import Tally
 from connector.outbound.waves import Waves, in_parts, parts_of
@@ -44,7 +45,8 @@ MOST_USERS = 2000
 
 _RENEWED_EACH = 20.0
 _MOST_CALLS = 4  # under way at once; in a batch, each has up to two thousand users in memory
-_SINGLE_USERS = 100  # whose calls are recorded together
+_SINGLE_USERS = 250  # whose calls are recorded together
+_FIRST_USERS = 100  # of single mode, while there is no call under way: a whole claim takes a while to be made ready
 _SINGLE_SECONDS = 2  # in single mode a claim is what can be sent in this time, at up to twenty calls a second at once
 _SINGLE_A_SECOND = 20
 
@@ -62,7 +64,8 @@ class _Lease:
 
 
 class Flights:
-    """All that is in hand under one revision of the settings. `heard` is told what each call and each claim came to."""
+    """All that is in hand under one revision of the settings. `heard` is told what each call and each claim came to;
+    once `going` says no, no wave of events begins."""
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class Flights:
         client: TrackClient,
         gate: Gate,
         heard: Callable[[Tally], None],
+        going: Callable[[], bool] = lambda: True,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -79,6 +83,7 @@ class Flights:
         self._client = client
         self._gate = gate
         self._heard = heard
+        self._going = going
         self._is_batch = settings.customerio.api == "batch"
         self._packer = encode.Packer()
         self._cargo: dict[str, Cargo] = {}  # packed, and not sent yet; by user
@@ -126,7 +131,8 @@ class Flights:
             return MOST_USERS
         workspace = self._settings.customerio
         a_second = min(workspace.rate_per_second, workspace.in_flight * _SINGLE_A_SECOND)
-        return max(1, min(MOST_USERS, int(a_second * _SINGLE_SECONDS)))
+        most = MOST_USERS if self._calls else _FIRST_USERS
+        return max(1, min(most, int(a_second * _SINGLE_SECONDS)))
 
     @property
     def knows_of_an_outage(self) -> bool:
@@ -149,6 +155,9 @@ class Flights:
             return []
         self._leases[token] = _Lease(token, renewed, {claim.user_id for claim in claims})
         prepared = await self._db.on_thread(lambda: prepare(self._db, self._settings, claims, now))
+        if not self._going():
+            await self._give_back(self._leases[token], [claim.user_id for claim in claims])
+            return []
         gone = {claim.user_id for claim in claims} - {each.user_id for each in prepared}
         if gone:
             # Whom SQL has deleted there is nothing to do for; left in the claim, they would come due for ever.
@@ -185,7 +194,7 @@ class Flights:
             if each.claim.alone:
                 self._begin(self._send_waves([each]))
             elif each.agenda.outgoing:
-                (visitors if each.agenda.outgoing[0].to is None else with_events).append(each)
+                (visitors if each.agenda.outgoing[0].is_visitors else with_events).append(each)
             else:
                 cargo = parts_of(each)
                 self._send_packed(self._packer.add(cargo.work))
@@ -255,15 +264,15 @@ class Flights:
 
     async def _send_waves(self, group: Sequence[Prepared]) -> None:
         self._in_calls.update(each.user_id for each in group)
-        not_after = self._while_open(self._not_after(group))
+        not_after = self._while_going(self._while_open(self._not_after(group)))
         await self._came_to(await Waves(self._client, not_after, self._saw, is_batch=self._is_batch).send(group))
 
     async def _came_to(self, found: Sequence[Result]) -> None:
         """Closes the gate where answers say so; who failed while it closed didn't fail by themselves."""
-        outcomes = [outcome for each in found for outcome in (each.outcome, each.events.outcome)]
-        for outcome in outcomes:
-            if isinstance(outcome, Stopped) and outcome.reason in {SERVER_ERRORS, ALL_REFUSED}:
-                self._outage = Outage(cast("outage.Reason", outcome.reason), outcome.message)
+        for each in found:
+            for outcome in (each.outcome, each.events.outcome):
+                if isinstance(outcome, Stopped) and outcome.reason in {SERVER_ERRORS, ALL_REFUSED}:
+                    self._outage = Outage(cast("outage.Reason", outcome.reason), outcome.message)
         if self._outage is not None:
             found_out, self._outage = self._outage, None
             await self._gate.close(*found_out)
@@ -282,8 +291,11 @@ class Flights:
             # Another worker recorded the same customer id for another user meanwhile, which can be seen now; or
             # somebody who asked for these users' events again waited for us, and we for them.
             tally = await self._db.run(recording.record, skipped, found, terms)
-        for each in [*skipped, *(result.prepared for result in found)]:
-            self._landed(each.claim.lease, [each.user_id])
+        landed: defaultdict[str, list[str]] = defaultdict(list)
+        for claim in [*(each.claim for each in skipped), *(result.prepared.claim for result in found)]:
+            landed[claim.lease].append(claim.user_id)
+        for token, user_ids in landed.items():
+            self._landed(token, user_ids)
         self._heard(tally)
 
     def _terms(self) -> Terms:
@@ -308,6 +320,10 @@ class Flights:
     def _while_open(self, not_after: Callable[[], float]) -> Callable[[], float]:
         """No try begins once it is known that nobody's calls are taken."""
         return lambda: -math.inf if self._outage is not None or self._gate.closed is not None else not_after()
+
+    def _while_going(self, not_after: Callable[[], float]) -> Callable[[], float]:
+        """No try begins once nothing is to be sent any more, or not under these settings."""
+        return lambda: not_after() if self._going() else -math.inf
 
     async def _renew(self) -> None:
         while True:

@@ -25,11 +25,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector import errors, log
-from connector.core import decide, guard, hold_words
-from connector.outbound import limits, preparation
+from connector.core import guard, hold_words
+from connector.outbound import entering, limits, preparation
 from connector.outbound.many_ids import ManyIds
 from connector.settings import Settings
-from connector.store import backlog, database, facts, held, mirror, pending, runs, users
+from connector.store import approvals, backlog, database, facts, held, mirror, pending, runs, users
 from connector.store.database import Database
 
 CHUNK = 1000
@@ -80,13 +80,14 @@ def run(
     try:
         with _renewed(db, lease, clock):
             _find(db, settings, _Pass(db, lease, clock, going), found)
-        state = "held" if found.holds else "done"
+        waiting = [hold for hold in found.holds if not approved(db, settings, hold, clock())]
+        state = "held" if waiting else "done"
     except CutShort:
         state = "stopped"
         raise
     finally:
         db.write(runs.finish, lease, state, found.counts(), clock())
-    for hold in found.holds:
+    for hold in waiting:
         _log.warning(
             "held",
             what=hold.what,
@@ -98,6 +99,13 @@ def run(
             next=" or ".join(hold_words.commands(hold.what, hold.hash)),
         )
     return found
+
+
+def approved(db: Database, settings: Settings, hold: held.Hold, now: datetime) -> bool:
+    """Whether it was approved with the settings, so that it goes right after the pass: so many, and what the guard lets
+    go by itself."""
+    count = db.read(approvals.counted, settings.sent_hash(), hold.what, now)
+    return count > 0 and hold.count <= count + hold.allowed
 
 
 def look_again(db: Database) -> None:
@@ -140,11 +148,11 @@ class _Pass:
 
     def now(self) -> datetime:
         """The time, after making sure that it is still our turn."""
-        if not self.going():
-            raise CutShort
         now = self.clock()
         if not self.db.write(runs.renew, self.lease, now):
             raise errors.Failed("this pass took so long that another one took over")
+        if not self.going():  # last: nothing comes between this and what is written next
+            raise CutShort
         return now
 
 
@@ -249,12 +257,12 @@ def _let_out(
 
 def _rename(db: Database, settings: Settings, suspicion: str | None, turn: _Pass, found: Found) -> None:
     """Another `people.customer_id` gives everybody at Customer.io another id."""
+    now = turn.now()
     people = db.read(mirror.count)
     if suspicion != "other_customer_id" or not people:
         db.write(held.clear, held.RENAME)
         return
     current = next(iter(db.read(held.current, held.RENAME)), None)
-    now = turn.now()
     if current is None or not current.valid(settings.sent_hash(), now):
         current = db.write(
             held.open_hold,
@@ -275,13 +283,9 @@ def _creates(db: Database, settings: Settings, missing: ManyIds, turn: _Pass, fo
     creates = ManyIds()
     for chunk in missing.chunks():
         now = turn.now()
-        subjects = db.read(users.subjects, chunk, settings, now)
-        for subject in preparation.with_rivals(db, subjects, settings, now):
-            decision = decide.decide(subject, settings, now)
-            if decision.verb == "create":
-                creates.add([subject.user.id])
-            else:
-                found.skipped[decision.reason] += 1
+        looked_at = entering.look(db, chunk, settings, now)
+        creates.add(looked_at.creates)
+        found.skipped += looked_at.kept_out
     return creates
 
 

@@ -14,6 +14,8 @@ from connector.settings import Settings
 from connector.store import backlog, facts, guarded, mirror, users
 from connector.store.database import Database
 
+OTHER_ID = "other_customer_id"  # `guard.suspicion`'s word
+
 _DAY = timedelta(hours=24)
 _LOOKED_AT = 1000
 
@@ -27,7 +29,7 @@ def look(db: Database, settings: Settings) -> tuple[Seen, str | None]:
     """What the next pass may compare with, and what is odd about store and settings by what earlier ones noted."""
     before, now = db.read(facts.seen), Seen(db.read(users.count), settings.people.customer_id)
     if before is None:
-        return now, "other_customer_id" if known_otherwise(db, settings) else None
+        return now, OTHER_ID if known_otherwise(db, settings) else None
     return guard.noted(before, now), guard.suspicion(before, now)
 
 

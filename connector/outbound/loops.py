@@ -25,7 +25,15 @@ _log = log.get("worker")
 
 
 class _Turns(Throttle):
-    """Our turns to call, until there are none."""
+    """Our turns to call, as long as `may` says so, and until there are none."""
+
+    def __init__(self, db: Database, rate: float, may: Callable[[], bool]) -> None:
+        super().__init__(db, rate)
+        self._may = may
+
+    async def slot(self) -> bool:
+        """False also when no call may go out any more, be it that this is known only when our turn comes."""
+        return self._may() and await super().slot() and self._may()
 
     def end(self) -> None:
         """Nobody gets a turn from now on, nor waits for one: what has not begun stays unsent."""
@@ -34,8 +42,14 @@ class _Turns(Throttle):
 
 class Outbound:
     """The worker's loop and the pass's, with the client for the settings in force. `before_pass` runs before each
-    pass, on a database thread. `heard` is told what calls and claims came to, and how many went out. While `is_stale`
-    says that others have newer settings, nothing is sent or let go; while `sync.paused` is set, passes go on."""
+    pass, on a database thread and under the same settings. `heard` is told what calls and claims came to, and how many
+    went out. While `is_stale` says that others have newer settings, nothing is sent or let go; while `sync.paused` is
+    set, passes go on.
+
+    When the settings are others, of what goes by the ones before only what has begun still ends: one try of a call, and
+    the record of what came of it; one transaction of a pass, of at most `approving.CHUNK` users. The rest of a claim is
+    given back, and the pass begins anew.
+    """
 
     def __init__(
         self,
@@ -43,7 +57,7 @@ class Outbound:
         settings: Callable[[], Settings],
         edited: asyncio.Event,
         clock: Callable[[], datetime],
-        before_pass: Callable[[], object],
+        before_pass: Callable[[Settings], object],
         heard: Callable[[Tally], None] = lambda _tally: None,
         is_stale: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -56,6 +70,7 @@ class Outbound:
         self._stopping = asyncio.Event()
         self._heard = heard
         self._is_stale = is_stale
+        self._working_by: Settings | None = None
         self._made_for: Customerio | None = None
         self._client: TrackClient | None = None
         self._turns: _Turns | None = None
@@ -99,30 +114,39 @@ class Outbound:
 
     async def _pass(self, settings: Settings) -> full_pass.Found | None:
         def going() -> bool:
-            return not self._stopping.is_set() and not self._is_stale()
+            return not self._stopping.is_set() and not self._is_stale() and self._finds_the_same(settings)
 
         def run() -> full_pass.Found | None:
+            self._before_pass(settings)
             found = full_pass.run(self._db, settings, self._clock, going)
             if found is not None:
-                approving.with_the_settings(self._db, settings, found, self._clock())
+                approving.with_the_settings(self._db, settings, found, self._clock(), going)
             return found
 
-        await self._db.on_thread(self._before_pass)
         with contextlib.suppress(full_pass.CutShort):  # we stop, or the settings are others by now
             return await self._db.on_thread(run)
         return None
 
+    def _finds_the_same(self, settings: Settings) -> bool:
+        """Whether a pass by the settings in force would be the same: a log level is no reason to begin anew."""
+        now = self._settings()
+        return now is settings or now.sent_hash() == settings.sent_hash()
+
     async def _work_off(self, settings: Settings, client: TrackClient) -> None:
         def going() -> bool:
             self.alive_at = self._clock()
-            return not self._stopping.is_set() and self._settings() is settings and self._may_send(settings)
+            return not self._stopping.is_set() and self._may_go_on(settings)
 
+        self._working_by = settings
         # Where the credentials lead elsewhere, the gate has closed and said why.
         try:
             with contextlib.suppress(errors.Misconfigured):
                 await self._worker.work_off(settings, client, going, lambda tally: self._hear(tally, client))
         finally:
             self._tell(Tally(), client)
+
+    def _may_go_on(self, settings: Settings | None) -> bool:
+        return settings is self._settings() and self._may_send(settings)
 
     def _may_send(self, settings: Settings) -> bool:
         return not settings.sync.paused and not self._is_stale()
@@ -159,9 +183,12 @@ class Outbound:
             self._made_for = None
             if settings is not None and settings.site_id:
                 await self._worker.gate.ask()
-                self._turns, self._calls_told = _Turns(self._db, settings.rate_per_second), 0
+                self._turns, self._calls_told = self._turns_for(settings), 0
                 self._client = await TrackClient(settings, self._turns).__aenter__()
                 if self._stopping.is_set():
                     self._turns.end()
             self._made_for = settings
         return self._client
+
+    def _turns_for(self, settings: Customerio) -> _Turns:
+        return _Turns(self._db, settings.rate_per_second, lambda: self._may_go_on(self._working_by))

@@ -10,8 +10,10 @@ get the same customer id, because it is an attribute, are the ids of those who w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from connector.core import encode, mapping, plan
 from connector.outbound import limits, preparation
@@ -71,32 +73,35 @@ def outlook(
         draft.skip("not_in_segment", stretch.users - len(stretch.some))
         draft.add(walk.looks(stretch.some))
         outside += sum(each.outside and not each.let_go for each in stretch.some)
-    holds = tuple(_holds(db, settings, draft.waiting("create"), outside, walk, now))
-    return Outlook(draft.finish(kinds_held(holds)), holds, outside)
+    held_back = tuple(holds(db, settings, draft.waiting("create"), outside, walk.suspicion, now))
+    return Outlook(draft.finish(kinds_held(held_back)), held_back, outside)
 
 
-def kinds_held(holds: Sequence[Hold]) -> frozenset[plan.Guarded]:
+def kinds_held(found: Sequence[Hold]) -> frozenset[plan.Guarded]:
     """The kinds of which nothing would go."""
-    return frozenset(kind for kind in plan.REASONS if any(hold.what == kind for hold in holds))
+    return frozenset(kind for kind in plan.REASONS if any(hold.what == kind for hold in found))
 
 
-def everyone(db: Database, settings: Settings, now: datetime, holds: Sequence[Hold]) -> Iterator[plan.Person]:
+def everyone(db: Database, settings: Settings, now: datetime, found: Sequence[Hold]) -> Iterator[plan.Person]:
     """All people who would be sent, by name, where the guard holds these."""
     walk = _Walk(db, settings, now)
-    kinds = kinds_held(holds)
+    kinds = kinds_held(found)
     for stretch in planned.stretches(db, settings, now):
         yield from (plan.person(look, kinds) for look in walk.looks(stretch.some) if look.work.parts)
 
 
-def _holds(db: Database, settings: Settings, creates: int, outside: int, walk: _Walk, now: datetime) -> Iterator[Hold]:
-    verdict = limits.creates(db, settings, creates, walk.suspicion, now)
+def holds(
+    db: Database, settings: Settings, creates: int, outside: int, suspicion: str | None, now: datetime
+) -> Iterator[Hold]:
+    """What the guard says to so many creates, so many people outside, and what is odd (`limits.look`)."""
+    verdict = limits.creates(db, settings, creates, suspicion, now)
     if verdict.held:
         yield Hold(held.CREATE, str(verdict.reason), creates, verdict.allowed or 0)
-    verdict = limits.deletes(db, settings, outside, walk.suspicion, now)
+    verdict = limits.deletes(db, settings, outside, suspicion, now)
     if verdict.held:
         yield Hold(held.DELETE, str(verdict.reason), outside, verdict.allowed or 0)
-    if not walk.renames and (people := db.read(mirror.count)):
-        yield Hold(held.RENAME, str(walk.suspicion), people, 0)
+    if suspicion == limits.OTHER_ID and (people := db.read(mirror.count)):
+        yield Hold(held.RENAME, suspicion, people, 0)
 
 
 class _Walk:
@@ -105,7 +110,7 @@ class _Walk:
     def __init__(self, db: Database, settings: Settings, now: datetime) -> None:
         self._db, self._settings, self._now = db, settings, now
         _, self.suspicion = limits.look(db, settings)
-        self.renames = self.suspicion != "other_customer_id"
+        self.renames = self.suspicion != limits.OTHER_ID
         self._taken: set[str] | None = None if settings.people.customer_id in _UNIQUE else set()
 
     def looks(self, some: Sequence[Someone]) -> list[plan.Look]:

@@ -6,8 +6,10 @@ store/users.subjects -> core/decide -> core/encode -> what to send, and what to 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
+
+import msgspec
+from msgspec.structs import replace
 
 from connector.core import decide, encode, erased, mapping
 from connector.outbound import agenda, limits
@@ -23,8 +25,7 @@ AWAITS_PASS = "awaits_pass"  # noqa: S105 - a reason word
 LETS_GO = {"create": pending.CREATES, "delete": pending.DELETES}
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """One claimed user: the decision, the parts to send (none for a skip), and their events."""
 
     claim: Claim
@@ -88,26 +89,27 @@ def judge(subject: Subject, settings: Settings, now: datetime, release: str | No
 
 
 def with_rivals(db: Database, subjects: Sequence[Subject], settings: Settings, now: datetime) -> list[Subject]:
-    """The same subjects, with `taken` set where another user has the customer id, in the mirror or earlier here,
-    `id_deleted_at` where another user's person had it until a moment ago, and `erased` where somebody had a name of
-    theirs who asked to be forgotten."""
-    wanted: dict[str, str] = {}
-    for subject in subjects:
-        customer_id = mapping.customer_id(subject.user, settings)
-        if isinstance(customer_id, CustomerId):
-            wanted[subject.user.id] = customer_id.value
+    """The same subjects with their `customer_id`: with `taken` set where another user has it, in the mirror or earlier
+    here, `id_deleted_at` where another user's person had it until a moment ago, and `erased` where somebody had a name
+    of theirs who asked to be forgotten."""
+    theirs = [mapping.customer_id(subject.user, settings) for subject in subjects]
+    wanted = {
+        subject.user.id: customer_id.value
+        for subject, customer_id in zip(subjects, theirs, strict=True)
+        if isinstance(customer_id, CustomerId)
+    }
     owners = db.read(mirror.owners, set(wanted.values())) if wanted else {}
     deleted = db.read(mirror.deleted, _entering(subjects, wanted), now - decide.AFTER_DELETE)
     gone = _erased(db, subjects, wanted)
     judged = []
-    for subject in subjects:
+    for subject, customer_id in zip(subjects, theirs, strict=True):
         user_id = subject.user.id
         value = wanted.get(user_id)
         taken = value is not None and owners.setdefault(value, user_id) != user_id
         is_deleted = deleted.get(value) if value is not None else None
-        is_gone = user_id in gone
-        is_plain = not (taken or is_gone) and is_deleted is None
-        judged.append(subject if is_plain else replace(subject, taken=taken, id_deleted_at=is_deleted, erased=is_gone))
+        judged.append(
+            replace(subject, customer_id=customer_id, taken=taken, id_deleted_at=is_deleted, erased=user_id in gone)
+        )
     return judged
 
 
@@ -119,9 +121,13 @@ def _entering(subjects: Sequence[Subject], wanted: Mapping[str, str]) -> set[str
 
 def _erased(db: Database, subjects: Sequence[Subject], wanted: Mapping[str, str]) -> set[str]:
     """Users who are being erased, and those who are named by what was an erased person's: plain SQL can do that."""
-    new = {each.user.id: erased.names(each.user, wanted.get(each.user.id)) for each in subjects if _is_news(each)}
-    gone = db.read(kept_out.among, (name for names in new.values() for name in names))
-    return db.read(erasure.begun) | {user_id for user_id, names in new.items() if not gone.isdisjoint(names)}
+    new = [each.user for each in subjects if _is_news(each)]
+    # One by one: as long as nobody was ever erased, it isn't asked for any.
+    gone = db.read(kept_out.among, (name for user in new for name in erased.names(user, wanted.get(user.id))))
+    begun = db.read(erasure.begun)
+    if not gone:
+        return begun
+    return begun | {user.id for user in new if not gone.isdisjoint(erased.names(user, wanted.get(user.id)))}
 
 
 def _is_news(subject: Subject) -> bool:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from connector.core import encode
 from connector.core.outcome import Delivered, Later, Outcome, Refused, Stopped
 from connector.outbound.preparation import Prepared
 
 
-@dataclass(frozen=True, slots=True)
-class OfEvents:
+class OfEvents(msgspec.Struct, frozen=True):
     """`sent` were accepted, `refused` were not and won't be; `outcome` is that of the event `at` which it ended, in the
     order in which they happened, or Delivered."""
 
     sent: tuple[int, ...] = ()
-    refused: Mapping[int, Refused] = field(default_factory=dict)
-    outcome: Outcome = Delivered()  # noqa: RUF009 - it is frozen
+    refused: Mapping[int, Refused] = msgspec.field(default_factory=dict)
+    outcome: Outcome = Delivered()
     at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """`outcome` is that of the parts, Delivered also where there are none; `accepted` are those that Customer.io took,
     also when the outcome of the whole is another one. `calls` is how many calls the last of all took, 0 when it never
     went out. `alone` is true when nobody else was in the call that failed, `unheard` when a part may have been applied
@@ -41,9 +41,9 @@ class Result:
         return self.prepared.user_id
 
     @property
-    def is_over(self) -> bool:
-        """Whether no event may follow."""
-        return not isinstance(self.outcome, Delivered)
+    def is_cut_short(self) -> bool:
+        """Whether there are events left that nothing keeps waiting but us."""
+        return len(self.events.sent) + len(self.events.refused) < len(self.prepared.agenda.outgoing)
 
 
 def of_parts(

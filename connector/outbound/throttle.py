@@ -5,17 +5,20 @@
 
 A slot that isn't used within a moment is dropped, never used later: so no window of three seconds holds more than
 three times the rate. How many are reserved follows what was used: who calls now and then takes one at a time, who calls
-all the time as many as make a tenth of a second. Without the store there is no slot, and nothing is sent.
+all the time as many as make a tenth of a second, and the next ones before these are over. Without the store there is no
+slot, and nothing is sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from bisect import insort
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -28,6 +31,7 @@ from connector.store.throttle import RUN_SECONDS, Run
 LATE = 0.02
 
 _MOST_AHEAD = 1.0
+_LULL = 1.0  # seconds without a call; calls that are answered together begin together, and it is quiet in between
 _TIMER = 0.001  # no loop wakes more exactly than that
 _TRY_AGAIN = 0.5
 
@@ -38,51 +42,91 @@ def _host_time() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(slots=True)
+class _Stretch:
+    """Slots that follow each other: the next of those that are left, and how far it is to the one after it."""
+
+    next: float
+    spacing: float
+    left: int
+
+    def drop(self, count: int) -> None:
+        self.next += count * self.spacing
+        self.left -= count
+
+
 class Held:
     """The slots that this process holds, by time; moments are of the monotonic clock."""
 
     def __init__(self) -> None:
-        self._times: deque[float] = deque()
+        self._stretches: deque[_Stretch] = deque()
         self._reserved = 0
         self._used = 0
         self._dropped = 0
+        self._middle = 0.0
+        self._last = 0.0
+        self._end = 0.0
+        self._is_alone = True
         self.ahead = 0.0
 
     def add(self, run: Run, now: float) -> None:
         """After those that it holds already. Took it long, the next ones had better not begin at once: each would be
         over when it came."""
+        slots = run.slots
+        self._is_alone = run.first <= max(self._end, run.reserved_at + self.ahead) + LATE / 2
         took = now - run.reserved_at
         self.ahead = min(2 * took, _MOST_AHEAD) if took > LATE / 2 else 0.0
-        self._reserved, self._used, self._dropped = run.slots.count, 0, 0
-        self._times.extend(run.moments())
+        self._reserved, self._used, self._dropped = slots.count, 0, 0
+        self._middle = run.first + slots.count * slots.spacing / 2
+        self._last = run.first + (slots.count - 1) * slots.spacing
+        self._end = self._last + slots.spacing
+        self._stretches.append(_Stretch(run.first, slots.spacing, slots.count))
 
     def take(self, now: float) -> float | None:
-        """A slot whose moment has come and not gone by."""
-        while self._times and self._times[0] < now - LATE:
-            self._times.popleft()
-            self._dropped += 1
-        if not self._times or self._times[0] > now:
-            return None
+        """A slot whose moment has come and not gone by, nor nearly: whoever gets it has to wake up before."""
+        while self._stretches:
+            stretch = self._stretches[0]
+            if stretch.next < now - LATE / 2:
+                over = min(math.ceil((now - LATE / 2 - stretch.next) / stretch.spacing), stretch.left)
+                stretch.drop(over)
+                self._dropped += over
+            if stretch.left > 0:
+                return self._use(stretch) if stretch.next <= now else None
+            self._stretches.popleft()
+        return None
+
+    def _use(self, stretch: _Stretch) -> float:
+        moment = stretch.next
+        stretch.drop(1)
         self._used += 1
-        return self._times.popleft()
+        if stretch.left == 0:
+            self._stretches.popleft()
+        return moment
 
     def throw_away(self) -> None:
-        self._times.clear()
+        self._stretches.clear()
+        self._end = 0.0
 
     @property
     def next(self) -> float | None:
         """When the next is due."""
-        return self._times[0] if self._times else None
+        return self._stretches[0].next if self._stretches else None
 
     def is_short(self, waiting: int, now: float) -> bool:
-        """True when it's time to reserve more for so many who wait now, and those who come while these are used."""
-        if self._times and self._times[-1] >= now + RUN_SECONDS:
+        """True when it's time to reserve more for so many who wait now, and those who come while these are used. As
+        long as nobody else reserves any, there are always some: else whoever comes when the last is over would wait for
+        the store."""
+        if self._stretches and self._last >= now + RUN_SECONDS:
             return False
-        return len(self._times) < waiting or 2 * self._used >= self._reserved
+        if waiting and (2 * self._used >= self._reserved or sum(each.left for each in self._stretches) < waiting):
+            return True
+        return self._is_alone and self._reserved > 1 and now >= self._middle
 
-    def wish(self) -> int:
-        """How many more to reserve: twice as many as last time when none was in vain, else as many as were used."""
-        return max(1, self._used if self._dropped else 2 * self._reserved)
+    def wish(self, now: float) -> int:
+        """How many more to reserve: twice as many as last time when none was in vain, else as many as were used. In
+        vain is none for who is alone and calls every moment."""
+        is_calling = self._is_alone and now <= self._end + _LULL
+        return max(1, 2 * self._reserved if is_calling or not self._dropped else self._used)
 
 
 class Throttle:
@@ -155,22 +199,25 @@ class Throttle:
         """Slots to those who wait, as far as it's time; then sees to it that there will be more."""
         now = time.monotonic()
         self._queue = [waiting for waiting in self._queue if not waiting[1].done()]
+        is_calling = bool(self._queue)
         while self._queue and (slot := self._held.take(now)) is not None:
             self._queue.pop(0)[1].set_result(slot)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        loop = asyncio.get_running_loop()
+        if is_calling and self._reserving is None and self._held.is_short(len(self._queue), now):
+            self._reserving = loop.create_task(self._reserve())
         if not self._queue:
             return
-        loop = asyncio.get_running_loop()
-        if self._held.is_short(len(self._queue), now) and self._reserving is None:
-            self._reserving = loop.create_task(self._reserve())
         if (due := self._held.next) is not None:
             self._timer = loop.call_later(max(due - now, _TIMER), self._hand_out)
 
     async def _reserve(self) -> None:
         """Until there are enough for those who wait."""
         try:
+            await self._reserve_once()
+            self._hand_out()
             while self._queue and self._held.is_short(len(self._queue), time.monotonic()):
                 await self._reserve_once()
                 self._hand_out()
@@ -182,7 +229,7 @@ class Throttle:
 
     async def _reserve_once(self) -> None:
         pauses = self._pauses
-        wanted = max(len(self._queue), self._held.wish())
+        wanted = max(len(self._queue), self._held.wish(time.monotonic()))
         try:
             run = await self._db.run(throttle.reserve, self._rate, wanted, self._held.ahead, self._clock)
         except sa.exc.SQLAlchemyError as error:

@@ -4,22 +4,28 @@ second, and so on.
 Nothing is promised of the order inside a batch, nor between calls under way at once. So a wave is answered before the
 next one goes out, and has one event of a user: an identify is accepted before the user's events, each event before the
 next. An event that is refused for good doesn't keep those behind it waiting; one that fails does.
+
+A group has its place among the calls under way as long as anybody in it goes on, and what came of all is recorded at
+its end. So no wave but the first begins later than a second after the group did: the rest is left to the next claim.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from connector.core import encode
 from connector.core.outcome import Delivered, Outcome, Refused, of_call
-from connector.outbound import agenda, delivery, results
-from connector.outbound.agenda import Outgoing
+from connector.outbound import delivery, results
 from connector.outbound.client import TrackClient
 from connector.outbound.delivery import TRIES, Cargo, Landed, Saw
 from connector.outbound.preparation import Prepared
 from connector.outbound.results import Result
+
+_SECONDS = 1.0
 
 
 class Waves:
@@ -39,16 +45,18 @@ class Waves:
         self._saw = saw
         self._is_batch = is_batch
         self._tries = tries
+        self._last = 0.0  # moment, of the monotonic clock, at which a wave may begin
 
     async def send(self, group: Sequence[Prepared]) -> list[Result]:
         """What came of each."""
+        self._last = time.monotonic() + _SECONDS
         if not self._is_batch:
             return list(await asyncio.gather(*map(self._send_one, group)))
         found = {each.user_id: Result(each, Delivered(), 0) for each in group}
         cargo = [parts_of(each) for each in group if each.parts]
         found |= {each.prepared.user_id: in_parts(each) for each in await self._send_packed(cargo)}
         number = 0
-        while going := [each for each in found.values() if _goes_on(each, number)]:
+        while going := [each for each in found.values() if self._goes_on(each, number)]:
             for result in await self._send_wave(going, number):
                 found[result.user_id] = result
             number += 1
@@ -58,7 +66,7 @@ class Waves:
         """In single mode: one call after the other."""
         result = await delivery.send_singly(self._client, prepared, self._not_after, self._saw, self._tries)
         number = 0
-        while _goes_on(result, number):
+        while self._goes_on(result, number):
             result = await self._send_alone(result, number)
             number += 1
         return result
@@ -69,7 +77,7 @@ class Waves:
         alone: list[Result] = []
         for each in going:
             outgoing = each.prepared.agenda.outgoing[number]
-            (alone if outgoing.operation is None else batched).append(each)
+            (batched if outgoing.is_operation else alone).append(each)
         by_user = {each.user_id: each for each in batched}
         cargo = [_event_of(each.prepared, number) for each in batched]
         landed, singles = await asyncio.gather(
@@ -96,11 +104,15 @@ class Waves:
 
     async def _send_alone(self, result: Result, number: int) -> Result:
         outgoing = result.prepared.agenda.outgoing[number]
-        answer = await self._client.event(
-            agenda.path_id(outgoing), agenda.body(outgoing), self._not_after, tries=self._tries
-        )
+        answer = await self._client.event(outgoing.path_id, outgoing.content, self._not_after, tries=self._tries)
         self._saw(answer, result.user_id)
         return _with_event(result, number, of_call(answer), answer.calls, alone=True)
+
+    def _goes_on(self, result: Result, number: int) -> bool:
+        """Whether the event with that number may be sent now."""
+        is_open = isinstance(result.outcome, Delivered) and isinstance(result.events.outcome, Delivered)
+        is_there = number < len(result.prepared.agenda.outgoing)
+        return is_open and is_there and (number == 0 or time.monotonic() <= self._last)
 
 
 def parts_of(prepared: Prepared) -> Cargo:
@@ -114,20 +126,7 @@ def in_parts(landed: Landed) -> Result:
 
 
 def _event_of(prepared: Prepared, number: int) -> Cargo:
-    operation = _operation(prepared.agenda.outgoing[number])
-    return Cargo(prepared, encode.Work(prepared.user_id, (operation,)))
-
-
-def _operation(outgoing: Outgoing) -> bytes:
-    if outgoing.operation is None:
-        raise ValueError("this event goes by a call of its own")
-    return outgoing.operation
-
-
-def _goes_on(result: Result, number: int) -> bool:
-    """Whether the event with that number may be sent."""
-    is_open = isinstance(result.outcome, Delivered) and isinstance(result.events.outcome, Delivered)
-    return is_open and number < len(result.prepared.agenda.outgoing)
+    return Cargo(prepared, encode.Work(prepared.user_id, (prepared.agenda.outgoing[number].content,)))
 
 
 def _with_event(result: Result, number: int, outcome: Outcome, calls: int, *, alone: bool) -> Result:

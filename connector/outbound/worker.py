@@ -48,7 +48,7 @@ class Worker:
             total.add(tally)
             heard(tally)
 
-        flights = Flights(self._db, self._clock, settings, client, self.gate, hear)
+        flights = Flights(self._db, self._clock, settings, client, self.gate, hear, going)
         async with flights.in_hand():
             while going() and client.paused_for == 0:
                 passage = await self.gate.passage()

@@ -17,7 +17,7 @@ from connector.settings.faults import Path
 # What a running connector can't change: its listeners and its store.
 _RESTART: frozenset[Path] = frozenset(
     {
-        *(("server", key) for key in ("host", "port", "public_url", "reuse_port")),
+        *(("server", key) for key in ("host", "port", "reuse_port")),
         *(("admin", key) for key in ("host", "port", "token")),
         ("store", "url"),
     }
@@ -62,9 +62,10 @@ def changes(old: Settings, new: Settings) -> tuple[Change, ...]:
         # Repr too: 1, 1.0 and true are not the same condition.
         if one != other or repr(one) != repr(other):
             found.append(_change(where, one, other))
-    if set(old.segments) == set(new.segments) and list(old.segments) != list(new.segments):
+    stayed = [name for name in old.segments if name in new.segments]
+    if (reordered := [name for name in new.segments if name in old.segments]) != stayed:
         # Nobody is in another segment by it, but the list of their segments is sent in this order.
-        found.append(Change("segments", list(old.segments), list(new.segments), False, True, False))
+        found.append(Change("segments", stayed, reordered, False, True, False))
     return tuple(found)
 
 

@@ -19,7 +19,7 @@ from connector.settings.secret_places import LITERAL_TOO, PLACES
 _DIALECT = "http://json-schema.org/draft-07/schema#"
 _REFERENCE = "^(env:.+|file:.+)?$"
 _SCALAR = {"type": ["string", "number", "boolean"]}
-_DURATION = {"type": "string", "pattern": f"^{values.DURATION.pattern}$"}
+_DURATION = {"type": "string", "pattern": f"^(?=.*[1-9]){values.DURATION.pattern}$"}
 _TEXT = {"type": "string", "minLength": 1}
 _SCALARS = {"type": "array", "items": _SCALAR, "minItems": 1}
 _NUMBER = {"type": "number"}
@@ -39,6 +39,17 @@ _OPERANDS: dict[str, dict[str, Any]] = {
     "within": _DURATION,
     "not_within": _DURATION,
     "within_next": _DURATION,
+}
+_HOST = {"pattern": r"^[^\s/]+$"}
+_WEB_URL = {"pattern": r"^(https?://[^\s?#@]+)?$"}
+# What the model leaves to its validators, as far as a pattern can say it.
+_STRICTER: dict[Path, dict[str, Any]] = {
+    ("server", "host"): _HOST,
+    ("server", "public_url"): _WEB_URL,
+    ("admin", "host"): _HOST,
+    ("store", "url"): {"pattern": "^(env:.+|file:.+|sqlite:///.+|postgres(ql)?://.+)$"},
+    ("customerio", "site_id"): {"pattern": r"^(?!env:|file:)[^\s:]*$"},
+    ("customerio", "track_url"): _WEB_URL,
 }
 _TABLE = re.compile(r"\[([\w.]+)\]")
 _KEY = re.compile(r"(\w+) = ")
@@ -99,7 +110,7 @@ def _table(
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             key = _table(inner, here, made, defaults, comments)
         else:
-            key = _key(here, told["properties"][name], made)
+            key = _key(here, told["properties"][name], made) | _STRICTER.get(here, {})
             if defaults.get(here) is not None and not difference.is_secret(defaults[here]):
                 key["default"] = defaults[here]
         properties[name] = ({"description": comments[here]} if here in comments else {}) | key
@@ -139,6 +150,8 @@ def _cleaned(told: Mapping[str, Any]) -> dict[str, Any]:
     key = {renamed.get(name, name): value for name, value in told.items() if name not in ("title", "default")}
     if "items" in key:
         key["items"] = _cleaned(key["items"])
+        if key["items"]["type"] == "string":
+            key["items"]["minLength"] = 1
     return key
 
 

@@ -101,6 +101,12 @@ def _store_url(secret: SecretStr) -> SecretStr:
     except ValueError:
         fine = False
     unless(fine, f"must be a URL such as {example}")
+    # Where the password ends, readers of such URLs disagree; it must be known before a URL is masked.
+    address = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    unless(
+        rest.count("@") == address.count("@") <= 1,
+        "must have @, /, ? and # in its user, password and options percent-encoded: %40, %2F, %3F, %23",
+    )
     return secret
 
 

@@ -1,30 +1,27 @@
-"""Reads the settings file, and watches it while the connector runs.
+"""Reads the settings file.
 
-    bytes -> text -> tomllib -> secrets -> review -> Settings
-                                        every problem gets its line from lines
+    whole -> bytes -> text -> tomllib -> secrets -> review -> Settings
+                                                 every problem gets its line from lines
 
 Whatever is wrong ends in one Misconfigured with all faults. No message holds the value of a secret.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import re
 import tomllib
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import watchfiles
 from pydantic import SecretStr, ValidationError
 
 from connector.errors import Fault, Misconfigured
 from connector.settings import Settings, Store, difference
 from connector.settings import faults as faults
 from connector.settings_file import lines as key_lines
-from connector.settings_file import review, secrets
+from connector.settings_file import review, secrets, whole
 
 _SQLITE = "sqlite:///"
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -33,22 +30,16 @@ _TOML_FAULT = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\
 # Deeper than any condition may nest; what comes after walks the tree by calling itself.
 _DEEPEST = 64
 
-# A slow save is waited for until the content has stood still this long.
-_SETTLED_SECONDS = 0.25
-# Some mounts tell no changes, and a folder can be swapped whole: the content is compared this often anyway.
-_LOOK_MILLISECONDS = 1000
-# A store in the same folder changes all the time; it must not keep the file's own change waiting.
-_DEBOUNCE_MILLISECONDS = 200
 
-
-def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings in a file, with secrets resolved and relative paths made absolute, from the file's folder.
+def load(path: Path, environ: Mapping[str, str] | None = None, *, place: Path | None = None) -> Settings:
+    """The settings in a file, with secrets resolved and relative paths made absolute, from the file's folder; or from
+    that of another `place`, where the file would mean this.
 
     `environ` (by default the process's own) goes before a `.env` beside the file. Raises Misconfigured with
-    every fault, in the order of the file.
+    every fault, in the order of the file. Waits for whoever is writing it, as `whole.read` does.
     """
     try:
-        data = path.read_bytes()
+        data = whole.read(path)
     except FileNotFoundError:
         hint = "`connector init` makes one, or copy settings.example.toml there, or name another with --settings"
         raise Misconfigured(f"There is no settings file {path}: {hint}.") from None
@@ -56,12 +47,12 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
         raise Misconfigured(f"{path} is a folder, not a settings file.") from None
     except OSError as error:
         raise Misconfigured(f"The settings file {path} can't be read: {error.strerror}.") from None
-    return _loaded(path, data, environ)
+    return of_bytes(path, data, environ, place=place)
 
 
 def of_text(path: Path, text: str, environ: Mapping[str, str] | None = None) -> Settings:
     """What the file would mean if this text stood in it, for example that of an older revision; as `load` does it."""
-    return _loaded(path, text.encode(), environ)
+    return of_bytes(path, text.encode(), environ)
 
 
 def restart_needed(old: Settings, new: Settings) -> tuple[str, ...]:
@@ -69,21 +60,13 @@ def restart_needed(old: Settings, new: Settings) -> tuple[str, ...]:
     return difference.needs_restart(old, new)
 
 
-def watch(
-    path: Path, stop_event: asyncio.Event, environ: Mapping[str, str] | None = None
-) -> AsyncGenerator[Settings | Misconfigured, None]:
-    """What the file says after each change of its content (or of the `.env` beside it), until `stop_event` is set.
-
-    Changes count from this call on: call it before `load`, and no edit falls between the two. A file that is
-    missing or broken is yielded as Misconfigured, once. A save that changes nothing yields nothing.
-    """
-    return _changes(path, stop_event, environ, _content(path))
-
-
-def _loaded(path: Path, data: bytes, environ: Mapping[str, str] | None) -> Settings:
+def of_bytes(
+    path: Path, data: bytes, environ: Mapping[str, str] | None = None, *, place: Path | None = None
+) -> Settings:
+    """As `of_text`, of what was read."""
     text = _text(path, data)
     raw = _parsed(path, text)
-    folder = path.absolute().parent
+    folder = (place or path).absolute().parent
     known, mistakes = secrets.environment(folder, os.environ if environ is None else environ)
     valued, unresolved = secrets.resolved(raw, folder, known)
     settings, problems = review.review(valued, unresolved)
@@ -91,7 +74,7 @@ def _loaded(path: Path, data: bytes, environ: Mapping[str, str] | None) -> Setti
         lines = key_lines.of(text)
         located = [_fault(problem, raw, lines) for problem in problems]
         raise _misconfigured(path, [*mistakes, *sorted(located, key=lambda fault: fault.line or 0)])
-    return settings.model_copy(update={"store": _anchored(path, settings.store)})
+    return settings.model_copy(update={"store": _anchored(path, folder, settings.store)})
 
 
 def _text(path: Path, data: bytes) -> str:
@@ -153,106 +136,14 @@ def _misconfigured(path: Path, found: Iterable[Fault]) -> Misconfigured:
     return Misconfigured(f"The settings file {path} can't be used, {count}:", all_of_them)
 
 
-def _anchored(path: Path, store: Store) -> Store:
+def _anchored(path: Path, folder: Path, store: Store) -> Store:
     """With an SQLite path that means the same file from every working directory."""
     url = store.url.get_secret_value()
     if not url.startswith(_SQLITE):
         return store
     try:
-        anchored = Store(url=SecretStr(f"{_SQLITE}{path.absolute().parent / url.removeprefix(_SQLITE)}"))
+        anchored = Store(url=SecretStr(f"{_SQLITE}{folder / url.removeprefix(_SQLITE)}"))
     except ValidationError:
         message = "can't be relative here: a URL can't hold the ? or control character in this folder's path"
         raise _misconfigured(path, [Fault("store.url", None, message)]) from None
     return store.model_copy(update={"url": anchored.url})
-
-
-class _EitherStop(asyncio.Event):
-    """Set when the caller's event is. watchfiles sets the event it is given when it is cancelled; not theirs."""
-
-    def __init__(self, theirs: asyncio.Event) -> None:
-        super().__init__()
-        self._theirs = theirs
-
-    def is_set(self) -> bool:
-        return super().is_set() or self._theirs.is_set()
-
-
-async def _changes(
-    path: Path,
-    stop_event: asyncio.Event,
-    environ: Mapping[str, str] | None,
-    seen: tuple[bytes | None, bytes | None],
-) -> AsyncGenerator[Settings | Misconfigured, None]:
-    async with contextlib.aclosing(_looks(path, stop_event)) as looks:
-        async for _ in looks:
-            content = await asyncio.to_thread(_content, path)
-            while content != seen and not stop_event.is_set():
-                before = content
-                await _pause(stop_event, _SETTLED_SECONDS)
-                content = await asyncio.to_thread(_content, path)
-                if content == before:
-                    break
-            if content != seen and not stop_event.is_set():
-                seen = content
-                yield await asyncio.to_thread(_outcome, path, content[0], environ)
-
-
-async def _looks(path: Path, stop_event: asyncio.Event) -> AsyncGenerator[None, None]:
-    """Yields when the content may have changed: something happened in the folder, or a while has passed."""
-    while not stop_event.is_set():
-        folders = await asyncio.to_thread(_folders, path)
-        # Folders, not the file: a rename over it would take the watch away with the old file.
-        events = watchfiles.awatch(
-            *folders,
-            watch_filter=None,
-            recursive=False,
-            debounce=_DEBOUNCE_MILLISECONDS,
-            stop_event=_EitherStop(stop_event),
-            rust_timeout=_LOOK_MILLISECONDS,
-            yield_on_timeout=True,
-        )
-        try:
-            async with contextlib.aclosing(events):
-                async for _ in events:
-                    yield
-                    if folders != await asyncio.to_thread(_folders, path):
-                        break
-        except (OSError, RuntimeError, ExceptionGroup):
-            # The folder is away, or the system is out of watches: then by the clock alone. (watchfiles' own error
-            # is a RuntimeError, in a group when it comes while waiting.)
-            await _pause(stop_event, _LOOK_MILLISECONDS / 1000)
-            yield
-
-
-async def _pause(stop_event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop_event.wait(), seconds)
-
-
-def _folders(path: Path) -> tuple[Path, ...]:
-    """The folder of the file, and that of what it links to, as mounted secrets and config maps do."""
-    here = path.absolute().parent
-    try:
-        there = path.resolve().parent
-    except (OSError, RuntimeError):  # links in a circle
-        return (here,)
-    return (here,) if here == there else (here, there)
-
-
-def _content(path: Path) -> tuple[bytes | None, bytes | None]:
-    return _bytes(path), _bytes(path.absolute().parent / ".env")
-
-
-def _bytes(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
-
-
-def _outcome(path: Path, data: bytes | None, environ: Mapping[str, str] | None) -> Settings | Misconfigured:
-    """Of the bytes that stood still, not of what the file may hold by now."""
-    try:
-        return load(path, environ) if data is None else _loaded(path, data, environ)
-    except Misconfigured as refusal:
-        return refusal

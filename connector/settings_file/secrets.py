@@ -1,6 +1,7 @@
 """Secrets are references in the settings, `env:NAME` or `file:PATH`, and become values here.
 
-Nothing here quotes a value: a text where a reference belongs may be the secret itself.
+Nothing here quotes a value: a text where a reference belongs may be the secret itself. So may the name in a reference,
+pasted there by mistake: it is quoted only where it looks like a name.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from connector.errors import Fault
 from connector.settings import faults as faults
 from connector.settings.faults import Problem
 from connector.settings.secret_places import LITERAL_TOO, PLACES, STORE
+from connector.settings_file import whole
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_LOOKS_LIKE_A_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
+_LOOKS_LIKE_A_PATH = re.compile(r"[./]")
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)", re.DOTALL)
 _DOUBLE_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 _SINGLE_QUOTED = re.compile(r"'([^']*)'\s*(?:#.*)?")
@@ -51,7 +55,7 @@ def environment(folder: Path, environ: Mapping[str, str]) -> tuple[dict[str, str
     Lines are `NAME=value`, with or without `export`, quotes and a `# comment`; nothing is expanded.
     """
     try:
-        data = (folder / ".env").read_bytes()
+        data = whole.read(folder / ".env")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return dict(environ), []
     except OSError as error:
@@ -114,7 +118,8 @@ def _variable(name: str, environ: Mapping[str, str]) -> str:
     if not _VARIABLE.fullmatch(name):
         raise _UnresolvedError('needs the name of an environment variable after "env:"')
     if name not in environ:
-        raise _UnresolvedError(f"the environment variable {name} is not set{faults.did_you_mean(name, environ)}")
+        shown = f" {name}" if _LOOKS_LIKE_A_VARIABLE.fullmatch(name) else ""
+        raise _UnresolvedError(f"the environment variable{shown} is not set{faults.did_you_mean(name, environ)}")
     return environ[name]
 
 
@@ -123,15 +128,16 @@ def _content(name: str, folder: Path) -> str:
         raise _UnresolvedError('needs the path of a file after "file:"')
     path = folder / name
     shown = faults.quoted(str(path))
+    named = shown if _LOOKS_LIKE_A_PATH.search(name) else "of that name"
     try:
         if path.exists() and not path.is_file():
             raise _UnresolvedError(f"{shown} is not a file")
         with path.open("rb") as file:
             data = file.read(_LARGEST_FILE + 1)
     except FileNotFoundError:
-        raise _UnresolvedError(f"there is no file {shown}") from None
+        raise _UnresolvedError(f"there is no file {named}") from None
     except OSError as error:
-        raise _UnresolvedError(f"the file {shown} can't be read: {error.strerror}") from None
+        raise _UnresolvedError(f"the file {named} can't be read: {error.strerror}") from None
     if len(data) > _LARGEST_FILE:
         raise _UnresolvedError(f"the file {shown} is too large for a secret")
     try:

@@ -13,6 +13,7 @@ from connector.store.revisions import Revision
 from connector.store.schema import settings_revisions
 
 APPROVED = "approved"
+SETTINGS = "settings"  # what is held, where it is an edit and not what the guard holds
 _AT = "approved_at"
 _HOLDS = "holds"
 
@@ -24,6 +25,15 @@ def waiting(connection: Connection) -> Revision | None:
     ).scalar_one()
     found = None if newest is None else revisions.of(connection, newest)
     return found if found is not None and found.state == "held" else None
+
+
+def held_edit(connection: Connection) -> held.Hold | None:
+    """The edit that is held, beside what the guard holds: all that its plan said would be too much."""
+    edit = waiting(connection)
+    if edit is None or edit.hash is None or edit.reason is None:
+        return None
+    count = sum(each["count"] for each in edit.counts.get(_HOLDS, ()))
+    return held.Hold(edit.number, edit.hash, SETTINGS, edit.reason, count, 0, edit.hash, edit.at)
 
 
 def approve(connection: Connection, number: int, now: datetime) -> bool:

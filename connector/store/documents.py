@@ -55,9 +55,10 @@ def upsert(
         connection.execute(statement, {"document": encoded(connection, table, named)})
         return
     # Row by row: a document would be parsed anew for each of many columns.
-    kinds = [_sqlite_form(table.c[name].type) for name in columns]
-    values = [tuple(form(each) if form else each for form, each in zip(kinds, row, strict=True)) for row in rows]
-    connection.exec_driver_sql(_upsert_rows(table, columns, key), values)
+    forms = [_sqlite_form(table.c[name].type) for name in columns]
+    by_column = zip(forms, zip(*rows, strict=True), strict=True)
+    stored = [map(form, values) if form else values for form, values in by_column]
+    connection.exec_driver_sql(_upsert_rows(table, columns, key), list(zip(*stored, strict=True)))
 
 
 def encoded(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> str:

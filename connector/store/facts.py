@@ -1,6 +1,8 @@
-"""What one process has to tell the next: what the last pass saw of store and settings."""
+"""What one process has to tell the next: what the last pass saw of store and settings, and what events wait for."""
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -10,18 +12,47 @@ from connector.store import database
 from connector.store.schema import facts
 
 _LAST_PASS = "last_pass"  # noqa: S105 - a name
+_WAITING = "events_wait"
+
+
+class Waiting(NamedTuple):
+    """What the settings say of events that wait: `guard.max_events_per_user`, `events.wait` in seconds, and whether
+    visitors' are sent."""
+
+    most: int | None
+    seconds: float
+    anonymous: bool
 
 
 def seen(connection: Connection) -> Seen | None:
     """What the last pass saw in which nothing was odd, or what has been approved since; None before the first."""
-    value = connection.execute(sa.select(facts.c.value).where(facts.c.name == _LAST_PASS)).scalar_one_or_none()
+    value = _value(connection, _LAST_PASS)
     return None if value is None else Seen(value["users"], tuple(value["customer_id"]))
 
 
 def see(connection: Connection, now: Seen) -> None:
     """The next pass compares with this."""
+    _keep(connection, _LAST_PASS, {"users": now.users, "customer_id": list(now.customer_id)})
+
+
+def waited_for(connection: Connection) -> Waiting | None:
+    """What the settings said when somebody last looked for whom it keeps waiting; None before."""
+    value = _value(connection, _WAITING)
+    return None if value is None else Waiting(**value)
+
+
+def wait_for(connection: Connection, now: Waiting) -> None:
+    """The next look compares with this."""
+    _keep(connection, _WAITING, now._asdict())
+
+
+def _value(connection: Connection, name: str) -> Any:
+    return connection.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar_one_or_none()
+
+
+def _keep(connection: Connection, name: str, value: dict[str, Any]) -> None:
     statement = database.insert(connection, facts)
     connection.execute(
         statement.on_conflict_do_update(index_elements=[facts.c.name], set_={"value": statement.excluded.value}),
-        {"name": _LAST_PASS, "value": {"users": now.users, "customer_id": list(now.customer_id)}},
+        {"name": name, "value": value},
     )

@@ -20,12 +20,22 @@ from connector.store.schema import pending
 
 
 class Failure(NamedTuple):
-    """A claimed user who could not be delivered: due again when, and why; `alone` from now on, or not."""
+    """A claimed user who could not be delivered: due again when, and why; `alone` from now on, or not. `is_first` is
+    true where what failed before is not what failed now."""
 
     user_id: str
     due_at: datetime
     reason: str
     alone: bool = False
+    is_first: bool = False
+
+
+class Wait(NamedTuple):
+    """A claimed user for whom there is nothing to do before `due_at`; who has let them go is known on, or forgotten."""
+
+    user_id: str
+    due_at: datetime
+    keeps_release: bool = True
 
 
 class Parked(NamedTuple):
@@ -59,7 +69,7 @@ def claim(
         .values(lease=lease, due_at=until, changed=False)
         .returning(pending.c.user_id, pending.c.attempts, pending.c.failing_since, pending.c.release, pending.c.alone)
     )
-    return [Claim(row[0], row[1], row[2], row[3], row[4], lease) for row in connection.execute(statement)]
+    return [Claim(row[0], row[1], row[2], row[3], row[4], lease) for row in connection.execute(statement).all()]
 
 
 def _run_out(connection: Connection, now: datetime) -> None:
@@ -92,7 +102,7 @@ def still_ours(connection: Connection, leases: Mapping[str, str]) -> set[str]:
         chosen = database.among(connection, pending.c.user_id, ordered[start : start + CHUNK])
         query = sa.select(pending.c.user_id, pending.c.lease).where(chosen, pending.c.lease.is_not(None))
         rows = connection.execute(query.order_by(pending.c.user_id).with_for_update())
-        found.update(user_id for user_id, lease in rows if lease == leases[user_id])
+        found.update(user_id for user_id, lease in rows.all() if lease == leases[user_id])
     return found
 
 
@@ -102,9 +112,11 @@ def finish(connection: Connection, lease: str, user_ids: Sequence[str], now: dat
     Those keep their release: a change must not take back what was approved.
     """
     for start in range(0, len(user_ids), CHUNK):
-        chosen = database.among(connection, pending.c.user_id, user_ids[start : start + CHUNK])
-        ours = sa.and_(pending.c.lease == lease, chosen)
-        connection.execute(sa.delete(pending).where(ours, pending.c.changed.is_(False)))
+        chosen_ids = user_ids[start : start + CHUNK]
+        ours = sa.and_(pending.c.lease == lease, database.among(connection, pending.c.user_id, chosen_ids))
+        gone = connection.execute(sa.delete(pending).where(ours, pending.c.changed.is_(False))).rowcount
+        if gone == len(chosen_ids):
+            continue
         connection.execute(
             sa.update(pending)
             .where(ours)
@@ -123,6 +135,8 @@ def postpone(connection: Connection, lease: str, failures: Sequence[Failure], no
     if not failures:
         return
     came_in_flight = sa.and_(pending.c.changed, pending.c.priority <= AT_ONCE)
+    moment = sa.bindparam("now", now, pending.c.due_at.type)
+    is_first = sa.bindparam("afresh", type_=pending.c.alone.type)
     statement = (
         sa.update(pending)
         .where(pending.c.lease == lease, pending.c.user_id == sa.bindparam("of_user"))
@@ -130,13 +144,15 @@ def postpone(connection: Connection, lease: str, failures: Sequence[Failure], no
             lease=None,
             changed=False,
             due_at=sa.case(
-                (came_in_flight, sa.bindparam("now", now, pending.c.due_at.type)),
+                (came_in_flight, moment),
                 else_=sa.bindparam("at", type_=pending.c.due_at.type),
             ),
             reason=sa.bindparam("why"),
             alone=sa.bindparam("by_themselves", type_=pending.c.alone.type),
-            attempts=pending.c.attempts + 1,
-            failing_since=sa.func.coalesce(pending.c.failing_since, sa.bindparam("now", now, pending.c.due_at.type)),
+            attempts=sa.case((is_first, 1), else_=pending.c.attempts + 1),
+            failing_since=sa.case(
+                (sa.or_(is_first, pending.c.failing_since.is_(None)), moment), else_=pending.c.failing_since
+            ),
         )
     )
     connection.execute(
@@ -147,6 +163,7 @@ def postpone(connection: Connection, lease: str, failures: Sequence[Failure], no
                 "at": each.due_at,
                 "why": each.reason,
                 "by_themselves": each.alone,
+                "afresh": each.is_first,
                 "now": now,
             }
             for each in failures
@@ -190,13 +207,26 @@ def park(connection: Connection, lease: str, given_up: Sequence[Parked], mapping
     )
 
 
-def wait(connection: Connection, lease: str, due: Sequence[tuple[str, datetime]], now: datetime) -> None:
-    """Nothing can be done for these users before their time, unless something changed while they were in flight; no
-    attempt is counted, and what was let go stays so."""
-    for user_id, due_at in due:
-        ours = pending.c.lease == lease, pending.c.user_id == user_id
-        at = sa.case((pending.c.changed, sa.literal(now, pending.c.due_at.type)), else_=due_at)
-        connection.execute(sa.update(pending).where(*ours).values(lease=None, changed=False, due_at=at))
+def wait(connection: Connection, lease: str, waits: Sequence[Wait], now: datetime) -> None:
+    """Nothing can be done for these users before their time, unless something changed while they were in flight. No
+    attempt is counted, and what failed before is over: whatever there was to do has been done."""
+    if not waits:
+        return
+    at = pending.c.due_at.type
+    keeps = sa.bindparam("keeps_release", type_=pending.c.changed.type)
+    statement = (
+        sa.update(pending)
+        .where(pending.c.lease == lease, pending.c.user_id == sa.bindparam("of_user"))
+        .values(
+            lease=None,
+            changed=False,
+            due_at=sa.case((pending.c.changed, sa.literal(now, at)), else_=sa.bindparam("at", type_=at)),
+            release=sa.case((keeps, pending.c.release), else_=None),
+            **NO_FAILURES,
+        )
+    )
+    rows = [{"of_user": each.user_id, "at": each.due_at, "keeps_release": each.keeps_release} for each in waits]
+    connection.execute(statement, rows)
 
 
 def give_back(connection: Connection, lease: str, due_at: datetime, user_ids: Sequence[str] | None = None) -> None:

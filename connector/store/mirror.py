@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from operator import attrgetter
 from typing import NamedTuple
 
 import sqlalchemy as sa
+from msgspec.structs import astuple
 from sqlalchemy.engine import Connection
 
 from connector.records import EVERYTHING, CustomerId, Mirror
@@ -34,7 +34,7 @@ def record(connection: Connection, people: Sequence[Mirror], renamed: Collection
         people = [person for person in people if person.user_id not in handed_over]
         new = [person for person in new if person.user_id not in handed_over]
     _count(connection, people)
-    documents.upsert(connection, mirror, _COLUMNS, list(map(attrgetter(*_COLUMNS), people)), ("user_id",))
+    documents.upsert(connection, mirror, _COLUMNS, list(map(astuple, people)), ("user_id",))
     named = [person for person in new if person.id_kind == "id" and person.deleted_at is None]
     # A webhook may have been read before this: the customer id then names a user whom only it told us of.
     naming = [("customer_id", each.customer_id, survivors.get(each.user_id, each.user_id)) for each in named]
@@ -47,7 +47,7 @@ def record(connection: Connection, people: Sequence[Mirror], renamed: Collection
 def begin(connection: Connection, people: Sequence[Mirror]) -> None:
     """Whoever is created is a person of whom nothing is sure from the moment on in which a call may go out: were nobody
     to hear of it, they would be there and nobody's. IntegrityError when somebody else has the customer id by now."""
-    documents.upsert(connection, mirror, _COLUMNS, list(map(attrgetter(*_COLUMNS), people)), ("user_id",))
+    documents.upsert(connection, mirror, _COLUMNS, list(map(astuple, people)), ("user_id",))
 
 
 def withdraw(connection: Connection, begun: Mapping[str, Mirror | None]) -> None:
@@ -199,7 +199,7 @@ def owners(connection: Connection, customer_ids: Iterable[str]) -> dict[str, str
     for start in range(0, len(wanted), CHUNK):
         named = database.among(connection, mirror.c.customer_id, wanted[start : start + CHUNK])
         chosen = sa.and_(named, mirror.c.deleted_at.is_(None))
-        rows = connection.execute(sa.select(mirror.c.customer_id, mirror.c.user_id).where(chosen))
+        rows = connection.execute(sa.select(mirror.c.customer_id, mirror.c.user_id).where(chosen)).all()
         found.update((customer_id, user_id) for customer_id, user_id in rows)
     return found
 
@@ -290,6 +290,19 @@ def differing(connection: Connection, settings: Settings, now: datetime) -> Iter
     database.all_of_it(connection)
     for row in connection.execution_options(yield_per=CHUNK).execute(query):
         yield Differing(row[0], bool(row[1]), bool(row[2]), row[3], bool(row[4]), bool(row[5]))
+
+
+def lives(connection: Connection, user_ids: Collection[str]) -> dict[str, datetime | None]:
+    """Since when each of these users is the person that they are at Customer.io now; None for who was deleted. Absent
+    are those whom we have never sent."""
+    found: dict[str, datetime | None] = {}
+    ordered = sorted(user_ids)
+    for start in range(0, len(ordered), CHUNK):
+        chosen = database.among(connection, mirror.c.user_id, ordered[start : start + CHUNK])
+        columns = mirror.c.user_id, mirror.c.created_at, mirror.c.deleted_at
+        rows = connection.execute(sa.select(*columns).where(chosen)).all()
+        found |= {user_id: created_at if deleted_at is None else None for user_id, created_at, deleted_at in rows}
+    return found
 
 
 def count(connection: Connection) -> int:

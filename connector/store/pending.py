@@ -3,8 +3,8 @@
 A worker claims them (`leases`); a change while a user is in flight sets `changed`.
 
 Who can't be delivered is parked: kept with the reason, and not claimed. A change of the user's own data, or of what is
-made of them, is a new try; so is `replay`. `alone` are those whose last call failed with nobody else in it: they may be
-what makes calls fail, so nobody else goes with them.
+made of them, is a new try; so is `replay`. An event of theirs is none, and waits with them. `alone` are those whose
+last call failed with nobody else in it: they may be what makes calls fail, so nobody else goes with them.
 
 `release` says who let a create go: `guard` (within the limit, it counts there), `approved`, or nobody, because the
 user has only just come through the intake: `fresh`. Or who let a delete go: `delete` (the guard), `delete_approved`.
@@ -43,13 +43,16 @@ CREATES = frozenset({"guard", "approved", "fresh"})
 DELETES = frozenset({"delete", "delete_approved"})
 
 
-def mark(connection: Connection, user_ids: Iterable[str], now: datetime, priority: int) -> None:
+def mark(
+    connection: Connection, user_ids: Iterable[str], now: datetime, priority: int, *, is_new_try: bool = True
+) -> None:
     """Makes users due. One who is in flight, or waits for another try, keeps that due time, and is then looked at
-    afresh; with AT_ONCE nobody waits for another try. A pass leaves alone who is parked."""
+    afresh; with AT_ONCE nobody waits for another try. A pass leaves alone who is parked, and so does what is no
+    reason for a new try."""
     # Everyone who locks several pending rows does so in this order; else two transactions wait for each other.
     rows = [_row(user_id, now, priority) for user_id in sorted(user_ids)]
     if rows:
-        connection.execute(_marking(connection, priority), rows)
+        connection.execute(_marking(connection, priority, is_new_try=is_new_try and priority < FULL_PASS), rows)
 
 
 def lock(connection: Connection, user_ids: Iterable[str]) -> None:
@@ -118,7 +121,7 @@ def _row(user_id: str, now: datetime, priority: int, release: str | None = None)
     }
 
 
-def _marking(connection: Connection, priority: int) -> sa.Insert:
+def _marking(connection: Connection, priority: int, *, is_new_try: bool) -> sa.Insert:
     statement = database.insert(connection, pending)
     waits = _only_waits() if priority > AT_ONCE else pending.c.lease.is_(None)
     changes = {
@@ -126,7 +129,7 @@ def _marking(connection: Connection, priority: int) -> sa.Insert:
         "due_at": _sooner(statement, waits),
         "priority": sa.case((pending.c.priority > priority, priority), else_=pending.c.priority),
     }
-    if priority < FULL_PASS:
+    if is_new_try:
         changes |= _unparked()
     return statement.on_conflict_do_update(index_elements=[pending.c.user_id], set_=changes)
 

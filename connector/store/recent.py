@@ -126,11 +126,14 @@ class _New:
         self._table = table
         # SQLite has one writer at a time: there the ids come in order.
         self._behind = 0 if connection.dialect.name == "sqlite" else _BEHIND
-        self._highest = connection.execute(sa.select(sa.func.max(table.c.id))).scalar() or 0
+        self._highest = self._max(connection)
         self._seen = set(self._ids(connection))
 
     def rows(self, connection: Connection, columns: Sequence[sa.ColumnElement[Any]]) -> list[tuple[Any, ...]]:
         """In the order of their ids; at most `MOST`."""
+        if self._behind == 0:
+            # Where the newest rows were deleted, SQLite gives their ids again.
+            self._highest = min(self._highest, self._max(connection))
         # Ids first: of most rows no more is looked at.
         new = [number for number in self._ids(connection) if number not in self._seen][:MOST]
         if not new:
@@ -140,6 +143,9 @@ class _New:
         chosen = self._table.c.id.in_(database.ids(connection))
         query = sa.select(*columns).where(chosen).order_by(self._table.c.id)
         return [tuple(row) for row in connection.execute(query, {"ids": database.dumps(new)})]
+
+    def _max(self, connection: Connection) -> int:
+        return connection.execute(sa.select(sa.func.max(self._table.c.id))).scalar() or 0
 
     def _ids(self, connection: Connection) -> Sequence[int]:
         number = self._table.c.id

@@ -96,6 +96,14 @@ def newest_applied(connection: Connection, before: int | None = None) -> Revisio
     return _first(connection, applied if before is None else applied & (revisions.c.number < before))
 
 
+def is_told(connection: Connection, hash_: str, text: str) -> bool:
+    """Whether one that was applied said so, since the last that had another hash."""
+    applied = revisions.c.state == "applied"
+    other = _first(connection, applied & (revisions.c.hash != hash_))
+    since = revisions.c.number > (other.number if other is not None else 0)
+    return _first(connection, applied & since & (revisions.c.hash == hash_) & (revisions.c.text == text)) is not None
+
+
 def of(connection: Connection, number: int) -> Revision | None:
     """The one of this number."""
     return _first(connection, revisions.c.number == number)

@@ -11,7 +11,7 @@ Time is the server's on PostgreSQL, so that the hosts' clocks don't matter, and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -66,10 +66,10 @@ class Run(NamedTuple):
     reserved_at: float
     slots: Slots
 
-    def moments(self) -> Iterator[float]:
-        """When each is due."""
-        first = self.reserved_at + self.slots.first_in
-        return (first + number * self.slots.spacing for number in range(self.slots.count))
+    @property
+    def first(self) -> float:
+        """When the first of them is due."""
+        return self.reserved_at + self.slots.first_in
 
 
 class Limited(NamedTuple):

@@ -62,7 +62,7 @@ def find(connection: Connection, wanted: Iterable[Identifier]) -> dict[Identifie
     """The user whom each identifier names; those that name nobody are absent."""
     if connection.dialect.name == "postgresql":
         document = database.dumps(list(dict.fromkeys(wanted)))
-        rows = connection.execute(_FIND_POSTGRES, {"wanted": document})
+        rows = connection.execute(_FIND_POSTGRES, {"wanted": document}).all()
         return {Identifier(kind, value): user_id for kind, value, user_id in rows}
     by_kind: defaultdict[str, list[str]] = defaultdict(list)
     for each in dict.fromkeys(wanted):
@@ -70,10 +70,10 @@ def find(connection: Connection, wanted: Iterable[Identifier]) -> dict[Identifie
     found: dict[Identifier, str] = {}
     for kind, values in by_kind.items():
         for start in range(0, len(values), CHUNK):
-            chosen = identifiers.c.value.in_(values[start : start + CHUNK])
+            chosen = database.among(connection, identifiers.c.value, values[start : start + CHUNK])
             rows = connection.execute(
                 sa.select(identifiers.c.value, identifiers.c.user_id).where(identifiers.c.kind == kind, chosen)
-            )
+            ).all()
             found.update({Identifier(kind, value): user_id for value, user_id in rows})  # type: ignore[arg-type]
     return found
 
@@ -125,7 +125,7 @@ def subjects(connection: Connection, user_ids: Sequence[str], settings: Settings
             # Not as a document: the planner counts them, and so looks up the events of each by the index.
             .where(database.among(connection, users.c.id, chosen))
         )
-        for row in rows:
+        for row in rows.all():
             sent = Mirror(*row[width + 2 :]) if row[width + 2] is not None else None
             user = User(*row[:width])
             preferences = _preferences(row[width]) if row[width] else {}
@@ -147,13 +147,14 @@ def _others(connection: Connection, user_ids: Sequence[str]) -> tuple[dict[str, 
     and the anonymous ids, sorted."""
     found: dict[str, str | None] = {}
     anonymous: dict[str, list[str]] = {}
+    # As an expression of the kind: by the column itself, SQLite would look through all identifiers of that kind.
+    asked = (identifiers.c.kind + "").in_(("cio_id", "anonymous_id"))
+    theirs = identifiers.c.user_id.in_(_ids(connection))
     rows = connection.execute(
-        sa.select(identifiers.c.user_id, identifiers.c.kind, identifiers.c.value).where(
-            identifiers.c.user_id.in_(_ids(connection))
-        ),
+        sa.select(identifiers.c.user_id, identifiers.c.kind, identifiers.c.value).where(theirs, asked),
         {"ids": database.dumps(user_ids)},
     )
-    for user_id, kind, value in rows:
+    for user_id, kind, value in rows.all():
         if kind == "cio_id":
             found[user_id] = value if user_id not in found else None
         elif kind == "anonymous_id":

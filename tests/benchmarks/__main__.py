@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.benchmarks import (
+    edits,
     events,
     ids,
     imports,
@@ -16,6 +17,7 @@ from tests.benchmarks import (
     memory,
     people,
     plans,
+    poison,
     sandbox,
     segments,
     stores,
@@ -32,7 +34,9 @@ MEASUREMENTS = {
     "segments": segments.measure,
     "people": people.measure,
     "plans": plans.measure,
+    "edits": edits.measure,
     "worker": worker.measure,
+    "poison": poison.measure,
     "events": events.measure,
 }
 

@@ -7,16 +7,16 @@ all from the claim to the encoded operations: loading, segments, decision, mappi
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -39,7 +39,7 @@ _PASS_TARGET = 200_000
 _DECIDING_TARGETS = {"sqlite": 50_000, "postgresql": 30_000}
 _MEMORY_TARGET = 1.15
 _PICKED = ("plan", "seats", "signed_up_at", "text1", "text2", "number1")
-_SETTINGS = Settings(
+SETTINGS = Settings(
     segments={
         "Big": All((Attribute("plan", "in", ("pro", "team")), Attribute("seats", "gte", 50))),
         "New": Attribute("signed_up_at", "within", timedelta(days=30)),
@@ -56,7 +56,7 @@ def measure(stores: Mapping[str, Store], rounds: int, _requests: int) -> None:
         with store.fresh() as url:
             db = Database(url)
             try:
-                _fill(db)
+                fill(db, _USERS)
                 _show(kind, store.title, db, rounds)
             finally:
                 db.close()
@@ -90,7 +90,7 @@ def _line(shown: str, found: float, target: float) -> None:
 def _passed(db: Database, found: int) -> float:
     """Seconds of a pass that finds as many."""
     began = time.perf_counter()
-    passed = full_pass.run(db, _SETTINGS, lambda: _NOW)
+    passed = full_pass.run(db, SETTINGS, lambda: _NOW)
     seconds = time.perf_counter() - began
     if passed is None or passed.changed != found or passed.holds or passed.released:
         raise RuntimeError(f"the pass must find {found} changed people, and nobody else: {passed}")
@@ -108,7 +108,7 @@ def _decided(db: Database, rounds: int) -> float:
         began = time.perf_counter()
         for start in range(0, len(chosen), _CLAIMED):
             claims = [Claim(user_id, 0, None, None) for user_id in chosen[start : start + _CLAIMED]]
-            prepared = prepare(db, _SETTINGS, claims, _NOW)
+            prepared = prepare(db, SETTINGS, claims, _NOW)
             works = [encode.Work(each.user_id, tuple(map(encode.operation, each.parts))) for each in prepared]
             if sum(1 for _ in encode.batches(works)) == 0 or any(len(work.parts) != 1 for work in works):
                 raise RuntimeError("everybody must have one operation")
@@ -150,21 +150,17 @@ def _memory(name: str) -> float:
     return int(found[1]) / 1024
 
 
-def _fill(db: Database) -> None:
-    for page in _pages():
-        db.write(_store, page)
+def fill(db: Database, count: int) -> None:
+    """So many users, who are people as SETTINGS say."""
+    for start in range(0, count, _PAGE):
+        db.write(_store, range(start, min(start + _PAGE, count)))
     with db.writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")
 
 
-def _pages() -> Iterator[range]:
-    for start in range(0, _USERS, _PAGE):
-        yield range(start, min(start + _PAGE, _USERS))
-
-
 def _store(connection: Connection, numbers: range) -> None:
     connection.execute(sa.insert(schema.users), [segments.user(number) for number in numbers])
-    connection.execute(sa.insert(schema.mirror), [dataclasses.asdict(_person(number)) for number in numbers])
+    connection.execute(sa.insert(schema.mirror), [msgspec.structs.asdict(_person(number)) for number in numbers])
 
 
 def _id(number: int) -> str:
@@ -187,7 +183,7 @@ def _person(number: int) -> Mirror:
         id_kind="id",
         attributes=_sent(number),
         segment_bits=f"{int(_is_big(number))}0",
-        mapping_hash=_SETTINGS.mapping_hash(),
+        mapping_hash=SETTINGS.mapping_hash(),
         version=1,
         sent_ts=0,
         created_at=_NOW,

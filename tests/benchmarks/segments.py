@@ -6,7 +6,6 @@ whole pass with nothing to do: the anti-join with three segments' predicates inl
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import statistics
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -109,7 +109,7 @@ def _pages() -> Iterator[range]:
 
 def _store(connection: Connection, numbers: range) -> None:
     connection.execute(sa.insert(schema.users), [user(number) for number in numbers])
-    connection.execute(sa.insert(schema.mirror), [dataclasses.asdict(_person(number)) for number in numbers])
+    connection.execute(sa.insert(schema.mirror), [msgspec.structs.asdict(_person(number)) for number in numbers])
 
 
 def user(number: int) -> dict[str, Any]:

@@ -210,8 +210,8 @@ def test_times_among_the_properties_become_unix_seconds_as_those_of_people_do() 
     assert sent({"ship": {"sent_date": "2021-02-11", "to": {"note": at}}}, **paris) == {
         "ship": {"sent_date": 1612998000, "to": {"note": seconds}}
     }
-    assert sent({"items": [{"made_at": at}, at], "seen_at": [at, 2]}) == {
-        "items": [{"made_at": seconds}, at],
+    assert sent({"items": [{"made_at": at}, at, [[{"made_at": at}], at]], "seen_at": [at, 2]}) == {
+        "items": [{"made_at": seconds}, at, [[{"made_at": seconds}], at]],
         "seen_at": [at, 2],
     }
     for other in ("tomorrow", "2021", "1613063089", "", 2, 1.5, True, None):

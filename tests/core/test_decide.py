@@ -6,13 +6,14 @@ import functools
 import itertools
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from connector.core import decide, learnt, mapping
 from connector.records import CustomerId, Damaged, Decision, Learnt, Mirror, Preference, Subject, User, Word
@@ -135,6 +136,17 @@ def test_who_entered_is_created_with_all_attributes() -> None:
     assert decision == Decision("create", "entered", ANN, None, attributes, attributes, timestamp=NOW_SECONDS)
 
 
+def test_a_customer_id_that_has_been_looked_at_is_taken_as_it_was_found() -> None:
+    for found, sent, expected in (
+        ("bad_customer_id", None, ("skip", "bad_customer_id")),
+        (CustomerId("id", "another"), None, ("create", "entered")),
+        (CustomerId("id", "another"), mirror(SENT), ("skip", "customer_id_changed")),
+    ):
+        decision = decide.decide(Subject(user(), VIP, sent, customer_id=found), settings(), NOW)
+        assert verdict(decision) == expected
+        assert sent is not None or decision.customer_id == (found if isinstance(found, CustomerId) else None)
+
+
 def test_who_has_another_customer_id_now_is_not_touched() -> None:
     decision = decided(user(external_id="43"), sent=mirror(SENT))
 
@@ -184,6 +196,14 @@ def test_a_changed_email_is_addressed_by_the_cio_id_where_that_is_known() -> Non
     assert decision.changes == {"email": "new@example.com"}
     other_changes = renaming(user(attributes={"plan": "pro"}), mirror(SENT), by=settings(attributes=["plan"]))
     assert other_changes.customer_id == ANN
+
+
+def test_who_may_not_be_there_is_addressed_by_the_id_that_makes_them() -> None:
+    """The cio_id may be of somebody who was deleted, and then nobody would ever be made."""
+    unsure = replace(mirror(SENT), unsure="*")
+    decision = decide.decide(Subject(user(), VIP, unsure, cio_id="d9c1"), settings(), NOW)
+    assert "email" in decision.changes
+    assert decision.customer_id == CustomerId("id", unsure.customer_id)
 
 
 def test_who_is_known_by_email_gets_another_one_through_their_cio_id() -> None:

@@ -21,6 +21,11 @@ from connector.core import guard, hold_words
             "the 1 person at Customer.io would get another id",
             "all 1,200 people at Customer.io would get another id",
         ),
+        (
+            "event",
+            "1 event that waits for guard.max_events_per_user would go",
+            "1,200 events that wait for guard.max_events_per_user would go",
+        ),
     ],
 )
 def test_what_would_happen_is_said_of_one_and_of_many(what: str, one: str, many: str) -> None:
@@ -28,7 +33,15 @@ def test_what_would_happen_is_said_of_one_and_of_many(what: str, one: str, many:
 
 
 @pytest.mark.parametrize(
-    "reason", [*sorted(guard.SUSPICIONS), "no_whitelist", "max_creates", "max_deletes", "max_delete_share"]
+    "reason",
+    [
+        *sorted(guard.SUSPICIONS),
+        "no_whitelist",
+        "max_creates",
+        "max_deletes",
+        "max_delete_share",
+        "max_events_per_user",
+    ],
 )
 def test_every_reason_has_its_words(reason: str) -> None:
     words = hold_words.why(reason, 1200)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
@@ -53,7 +54,7 @@ def draft(*looks: plan.Look, api: str = "batch", most: int = 20, only: str | Non
 
 def test_the_visitors_whom_a_person_was_are_told_with_the_changes() -> None:
     changed = look(changes={"plan": "pro"})
-    told = replace(changed, decision=replace(changed.decision, anonymous_ids=("v1", "v2")))
+    told = replace(changed, decision=msgspec.structs.replace(changed.decision, anonymous_ids=("v1", "v2")))
     assert plan.person(told, NOBODY).changes == {"plan": (None, "pro"), "anonymous_id": (None, ["v1", "v2"])}
 
 

@@ -136,6 +136,12 @@ def test_a_postgresql_url_stays_as_it_is(url: str) -> None:
         "postgresql+psycopg://u:canary@h/d",
         "postgresql://u:canary@h:port/d",
         "mysql://u:canary@h/d",
+        "postgresql://u:12/canary@h/d",
+        "postgresql://u:12?canary@h/d",
+        "postgresql://u:12#canary@h/d",
+        "postgresql://u:can@ary@h/d",
+        "postgresql://h:5432/d?password=can@ary",
+        "postgresql://u/canary:x@h/d",
     ],
 )
 def test_another_store_is_refused_without_quoting_its_url(url: str) -> None:

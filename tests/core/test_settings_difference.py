@@ -100,6 +100,19 @@ def test_segments_in_another_order_are_a_change() -> None:
     assert line == f'segments: ["Pro", "Big one"] -> ["Big one", "Pro"]{SENT}'
 
 
+def test_segments_in_another_order_are_a_change_also_where_others_came_and_went() -> None:
+    small = {"attribute": "seats", "lt": 5}
+    old = Settings.model_validate(OLD | {"segments": {"Gone": small, **OLD["segments"]}})
+    new = Settings.model_validate(OLD | {"segments": dict(reversed(({"Small": small} | OLD["segments"]).items()))})
+    lines = difference.words(difference.changes(old, new))
+    assert [line.partition(":")[0] for line in lines] == ["segments.Gone", "segments.Small", "segments"]
+    assert lines[2] == f'segments: ["Pro", "Big one"] -> ["Big one", "Pro"]{SENT}'
+
+
+def test_the_public_url_is_asked_for_anew_each_time() -> None:
+    assert told(server={"public_url": "https://a.example"}) == ['server.public_url: "" -> "https://a.example"']
+
+
 def test_a_number_and_a_truth_are_not_the_same_condition() -> None:
     (line,) = difference.words(
         difference.changes(

@@ -477,6 +477,10 @@ ONE_FAULT = {
         '[admin]\ntoken = "env:sk-canary"',
         'line 2: admin.token: needs the name of an environment variable after "env:"',
     ),
+    "a key where a name belongs": (
+        '[admin]\ntoken = "env:canary4f21"',
+        "line 2: admin.token: the environment variable is not set",
+    ),
     "no file name": ('[admin]\ntoken = "file:"', 'line 2: admin.token: needs the path of a file after "file:"'),
     # TOML itself
     "syntax": (
@@ -607,7 +611,7 @@ def test_references_become_values(tmp_path: Path) -> None:
         ("clé".encode(), "the value of this file: reference has characters that no key has"),
         (b"\xff", 'the file "FOLDER/secret" is not UTF-8 text'),
         (b"x" * 70_000, 'the file "FOLDER/secret" is too large for a secret'),
-        (None, 'there is no file "FOLDER/secret"'),
+        (None, "there is no file of that name"),
     ],
 )
 def test_a_file_that_holds_no_secret_is_a_fault(tmp_path: Path, content: bytes | None, fault: str) -> None:
@@ -617,6 +621,13 @@ def test_a_file_that_holds_no_secret_is_a_fault(tmp_path: Path, content: bytes |
     told = faults(tmp_path, '[admin]\ntoken = "file:secret"')
 
     assert told == [f"line 2: admin.token: {fault.replace('FOLDER', str(tmp_path))}"]
+
+
+def test_a_file_that_is_not_there_is_named_unless_the_name_may_be_the_secret(tmp_path: Path) -> None:
+    for name in ("file:run/secret", "file:secret.txt"):
+        assert f'there is no file "{tmp_path}/{name[5:]}"' in faults(tmp_path, f'[admin]\ntoken = "{name}"')[0]
+    long = f'[admin]\ntoken = "file:{"canary" * 100}"'
+    assert faults(tmp_path, long) == ["line 2: admin.token: the file of that name can't be read: File name too long"]
 
 
 def test_a_folder_or_device_is_no_secret(tmp_path: Path) -> None:

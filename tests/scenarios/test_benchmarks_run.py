@@ -70,3 +70,11 @@ def test_the_measurement_of_people_prints_every_figure(store_kind: str, request:
     for figure in ("nothing changed", "found 3, and nobody else", "memory at its peak", "decided and mapped a second"):
         assert figure in ran.stdout
     assert ran.stdout.count(" met\n") + ran.stdout.count("NOT MET\n") == 3
+
+
+def test_the_measurement_of_edits_prints_its_seconds() -> None:
+    environ = {**os.environ, "BENCH_EDITED": "300"}
+    command = [sys.executable, "-m", "tests.benchmarks", "edits", "--rounds=1", "--store=sqlite"]
+    ran = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count(" met\n") + ran.stdout.count("NOT MET\n") == 3

@@ -22,7 +22,7 @@ from connector.core.outcome import Delivered
 from connector.inbound import forgetting
 from connector.outbound import preparation, recording
 from connector.outbound.delivery import Result
-from connector.outbound.recording import Terms
+from connector.outbound.notes import Terms
 from connector.records import CustomerId
 from connector.settings import Settings
 from connector.store import erasure, leases, pending, schema

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connector.store import revisions
+from connector.store.database import Database
 from tests.places import Place, Process, Sandbox
+from tests.store.given import NOW
 
 SEGMENTS = '"Pro" = { attribute = "plan", is = "pro" }'
 
@@ -32,12 +34,13 @@ def other(place: Place, **tables: str) -> Path:
     """A second settings file, in a folder of its own."""
     folder = place.folder / "new"
     folder.mkdir(exist_ok=True)
-    shutil.copyfile(place.folder / ".env", folder / ".env")
-    return Place(folder, place.store_url, place.track_url, place.more).write(**tables).path
+    path = Place(folder, place.store_url, place.track_url, place.more).write(**tables).path
+    (folder / ".env").unlink()
+    return path
 
 
-def planned(place: Place, *arguments: str) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(place.run("plan", "--json", *arguments))
+def planned(place: Place, *arguments: str, exit_status: int = 0) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(place.run("plan", "--json", *arguments, exit_status=exit_status))
     return told
 
 
@@ -79,16 +82,29 @@ def test_of_one_user_it_says_what_is_due_and_why(ready: Place) -> None:
 def test_other_settings_are_planned_on_the_store_of_those_in_force(ready: Place) -> None:
     everyone = '"Pro" = { attribute = "plan", in = ["pro", "free"] }'
     path = other(ready, store='url = "sqlite:///nowhere.db"', segments=everyone, guard="max_creates = 3")
-    told = planned(ready, str(path))
+    told = planned(ready, str(path), exit_status=3)
     assert told["decisions"]["create"] == {"held": 26}
     assert told["guard"]["holds"] == [{"what": "create", "reason": "max_creates", "count": 26, "allowed": 3}]
     assert told["surprises"][0].startswith("HELD (max_creates): 26 users who were here before would be created")
+    assert told["saving"] == {"held": False, "reasons": [], "holds": []}, "what it lets nobody go for, the pass holds"
     assert told["hash"] != planned(ready)["hash"]
     assert not (path.parent / "nowhere.db").exists()
 
 
+def test_what_saving_other_settings_comes_to_is_told_and_is_the_exit_status(ready: Place) -> None:
+    ready.write(guard="max_creates = 3")
+    db = Database(ready.store_url)
+    db.write(revisions.add, "applied", ready.settings().sent_hash(), ready.path.read_text(), NOW)
+    db.close()
+    shown = ready.run("plan", str(other(ready, guard="max_creates = 100", sync="paused = true")), exit_status=3)
+    assert "! HELD AS AN EDIT (max_creates): 25 users who were here before would be created; by the settings" in shown
+    assert "! sync.paused is true: nothing is sent" in shown
+    assert "guard: holds nothing" in shown
+    assert "as an edit: held (max_creates); who and what is sent stays as it is until connector approve" in shown
+
+
 def test_for_a_pull_request_it_is_markdown(ready: Place) -> None:
-    told = ready.run("plan", "--markdown", str(other(ready, guard="max_creates = 3")))
+    told = ready.run("plan", "--markdown", str(other(ready, guard="max_creates = 3")), exit_status=3)
     assert told.startswith("### Plan `")
     assert "| create | held | 25 |" in told
     assert '"plan": null → "pro" |' in told
@@ -107,5 +123,5 @@ async def test_it_works_beside_a_running_connector(place: Place, ready: Place, s
     ready.write(guard="max_creates = 0")
     with Process(ready) as running:
         running.wait_for("held")
-        assert planned(ready)["decisions"]["create"] == {"held": 25}
+        assert planned(ready, exit_status=3)["decisions"]["create"] == {"held": 25}
         assert running.terminate() == 0

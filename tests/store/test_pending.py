@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from connector.store import backlog, leases, pending, schema
 from connector.store.database import Database
-from connector.store.leases import Failure
+from connector.store.leases import Failure, Wait
 from connector.store.pending import AT_ONCE, CHANGED, FULL_PASS
 from tests.store import given
 from tests.store.given import NOW
@@ -350,8 +350,8 @@ def test_what_is_due_at_once_and_comes_in_flight_is_due_when_the_flight_fails(db
 def test_who_waits_without_having_failed_is_looked_at_when_something_changes(db: Database) -> None:
     db.write(pending.release, ["U1", "U2"], "delete_approved", NOW)
     claim(db, "a")
-    db.write(leases.wait, "a", [("U1", NOW + timedelta(days=1)), ("U2", NOW + timedelta(days=1))], NOW)
-    db.write(leases.wait, "another lease", [("U1", NOW)], NOW)
+    db.write(leases.wait, "a", [Wait("U1", NOW + timedelta(days=1)), Wait("U2", NOW + timedelta(days=1))], NOW)
+    db.write(leases.wait, "another lease", [Wait("U1", NOW)], NOW)
     assert claim(db, "b", LATER) == []
     assert db.read(backlog.counts, LATER)[:4] == (0, 0, 0, 0)
     mark(db, "U1", at=LATER)
@@ -364,7 +364,7 @@ def test_what_comes_in_flight_is_looked_at_when_the_flight_ends_in_a_wait(db: Da
     mark(db, "U1", "U2")
     claim(db, "a")
     mark(db, "U1", priority=AT_ONCE)
-    db.write(leases.wait, "a", [("U1", NOW + timedelta(days=30)), ("U2", NOW + timedelta(days=30))], LATER)
+    db.write(leases.wait, "a", [Wait("U1", NOW + timedelta(days=30)), Wait("U2", NOW + timedelta(days=30))], LATER)
     assert rows(db, "user_id", "due_at", "changed") == [
         ("U1", LATER, False),
         ("U2", NOW + timedelta(days=30), False),

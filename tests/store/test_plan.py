@@ -174,7 +174,7 @@ def test_who_only_waits_is_looked_at_when_a_pass_finds_that_they_changed(db: Dat
         ours = sa.update(schema.pending).where(schema.pending.c.user_id == user_id)
         db.write(lambda c, ours=ours, lease=lease: c.execute(ours.values(lease=lease)))  # type: ignore[misc]
     later = NOW + timedelta(hours=1)
-    db.write(leases.wait, "a", [("A", later)], NOW)
+    db.write(leases.wait, "a", [leases.Wait("A", later)], NOW)
     db.write(leases.postpone, "b", [leases.Failure("B", later, "network")], NOW)
     in_flight = sa.update(schema.pending).where(schema.pending.c.user_id == "C").values(due_at=later)
     db.write(lambda connection: connection.execute(in_flight))
@@ -289,14 +289,14 @@ def test_names_that_the_data_never_had_are_told_with_the_one_that_was_meant(db: 
 def test_segment_names_that_are_too_long_together_are_told(db: Database) -> None:
     segments = {letter * 600: {"everyone": True} for letter in "ab"}
     wanted = Settings.model_validate({"segments": segments})
-    told = plan.tell(db, SETTINGS, wanted, planning.outlook(db, wanted, NOW), NOW)
+    told = plan.tell(db, SETTINGS, wanted, planning.outlook(db, wanted, NOW), None, NOW)
     assert any(line.startswith("segments_too_long: the names of all") for line in told["surprises"])
 
 
 def test_the_plan_of_a_changed_email_says_what_it_cannot_know(db: Database) -> None:
     given.have(db, user("A", email="new@b.co"))
     sent(db, "A", version=0)
-    told = plan.tell(db, SETTINGS, SETTINGS, planning.outlook(db, SETTINGS, NOW), NOW)
+    told = plan.tell(db, SETTINGS, SETTINGS, planning.outlook(db, SETTINGS, NOW), None, NOW)
     assert told["unknown"][-1].startswith("whether the workspace lets an email be changed by id: 1 would")
 
 

@@ -77,6 +77,17 @@ def test_a_message_is_told_by_its_type_and_one_that_is_bad_with_its_reason(db: D
     assert (other["what"], other["kind"], other["state"], other["reason"]) == ("webhook", None, "unread", "not_json")
 
 
+def test_what_gets_the_id_of_a_deleted_row_is_told_as_well(db: Database, watch: Watch) -> None:
+    db.write(inbox.append, inbox.CUSTOMERIO, given.received(webhook("one"), webhook("two")))
+    assert len(look(db, watch)) == 2
+    db.write(lambda c: c.execute(sa.delete(schema.inbox)))
+    assert look(db, watch) == []
+    db.write(inbox.append, inbox.CUSTOMERIO, given.received(webhook("three", "email.clicked")))
+    (arrived,) = look(db, watch)
+    assert arrived["kind"] == "email.clicked"
+    assert look(db, watch) == []
+
+
 def test_an_event_on_its_way_out_is_told_when_it_is_settled(db: Database, watch: Watch) -> None:
     db.write(events.add, [event(3, outbound="due", due_at=NOW), event(4, outbound="due", due_at=NOW)])
     assert kinds(look(db, watch)) == ["event", "event"]

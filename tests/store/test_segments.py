@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import hypothesis
+import msgspec
 import pytest
 import sqlalchemy as sa
 from hypothesis import strategies as st
@@ -208,7 +208,7 @@ def _add_what_happened(connection: Connection, found: Sequence[dict[str, Any]]) 
             connection.execute(sa.insert(schema.events).values(**source, **row))
         if user.get("synced_at") is not None:
             person = given.person(user["id"], synced_at=user["synced_at"])
-            row = dataclasses.asdict(person)
+            row = msgspec.structs.asdict(person)
             connection.execute(sa.insert(schema.mirror).values(**row))
 
 

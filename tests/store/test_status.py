@@ -8,7 +8,7 @@ from typing import Any
 from connector.admin import status
 from connector.commands import status_text
 from connector.settings import Settings
-from connector.store import decided, runs
+from connector.store import decided, revisions, runs
 from connector.store.database import Database
 from tests.store.given import NOW, SETTINGS
 
@@ -58,3 +58,21 @@ def test_what_is_odd_about_the_settings_is_told(db: Database) -> None:
     assert remark["reason"] == "segments_too_long"
     assert f"settings  segments_too_long: {remark['message']}" in said(db, settings)
     assert told(db)["settings"]["remarks"] == []
+
+
+def test_settings_in_place_of_which_others_were_taken_up_are_told(db: Database) -> None:
+    older, newer = Settings(), Settings.model_validate({"guard": {"max_creates": 5}})
+    assert told(db, older)["settings"]["state"] == "running"
+    db.write(revisions.add, "applied", older.sent_hash(), "[sync]\n", NOW)
+    db.write(revisions.add, "applied", newer.sent_hash(), "[guard]\nmax_creates = 5\n", NOW)
+    assert told(db, newer)["settings"]["state"] == "running"
+    unread = Settings.model_validate({"guard": {"max_creates": 6}})
+    assert told(db, unread)["settings"]["state"] == "running", "nobody has read it yet"
+    if db.dialect == "sqlite":
+        assert told(db, older)["settings"]["state"] == "running", "nobody else sends; it is judged as an edit"
+        return
+    found = told(db, older)["settings"]
+    assert (found["state"], found["revision"]) == ("superseded", 2)
+    (line,) = (line for line in said(db, older) if line.startswith("STALE"))
+    assert "revision 2 was taken up" in line
+    assert "connector settings diff 1 2" in line

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector import app
-from connector.outbound.throttle import Held
+from connector.outbound.throttle import LATE, Held
 from connector.store import throttle
 from connector.store.database import Database
 from connector.store.throttle import Bucket, Run, Slots
@@ -151,7 +151,7 @@ class Process:
                 break
             self.sent.append(now)
         if self.held.is_short(waiting, now) and not self.coming:
-            wanted = max(waiting, self.held.wish())
+            wanted = max(waiting, self.held.wish(now))
             bucket, slots = throttle.take(bucket, rate, wanted, self.held.ahead, after(now))
             wrong = self.random.uniform(-0.002, 0.002)  # how far two clocks are read apart
             self.coming.append((now + self.random.uniform(0, self.delay), Run(now + wrong, slots)))
@@ -211,15 +211,61 @@ def test_a_process_that_hears_of_its_slots_late_reserves_them_further_ahead() ->
 
 def test_who_uses_all_that_is_reserved_reserves_more_and_who_does_not_less() -> None:
     held = Held()
-    assert held.wish() == 1
+    assert held.wish(0.0) == 1
     held.add(Run(0.0, Slots(4, 0.0, 0.01)), 0.0)
     for number in range(4):
         assert held.take(number / 100) is not None
-    assert held.wish() == 8
+    assert held.wish(0.5) == 8
     held.add(Run(1.0, Slots(8, 0.0, 0.01)), 1.0)
     held.take(1.0)
     held.take(5.0)
-    assert held.wish() == 1
+    assert held.wish(5.0) == 1
+
+
+def test_who_calls_all_the_time_but_less_than_it_may_has_the_next_slots_before_the_last_are_over() -> None:
+    held = Held()
+    held.add(Run(0.0, Slots(8, 0.0, 0.01)), 0.0)
+    assert held.take(0.0) is not None
+    assert not held.is_short(0, 0.0)
+    assert held.take(0.041) is not None
+    assert (held.is_short(0, 0.041), held.wish(0.041)) == (True, 16)
+    held.add(Run(0.041, Slots(10, 0.039, 0.01)), 0.042)
+    assert not held.is_short(0, 0.07)
+
+
+def test_who_holds_none_and_waits_reserves_one_however_slow_the_rate_is() -> None:
+    held = Held()
+    held.add(Run(0.0, Slots(1, 0.0, 10.0)), 0.0)
+    assert held.is_short(2, 0.0)
+    assert held.take(0.5) is None
+    assert held.is_short(1, 0.5)
+
+
+def test_where_others_reserve_slots_too_nobody_takes_more_than_were_used() -> None:
+    held = Held()
+    held.add(Run(0.0, Slots(8, 0.0, 0.01)), 0.0)
+    held.add(Run(0.041, Slots(8, 0.139, 0.01)), 0.042)
+    assert held.take(0.181) is not None
+    assert held.take(0.221) is not None
+    assert (held.is_short(0, 0.23), held.wish(0.23)) == (False, 2)
+
+
+def test_who_calls_now_and_then_holds_no_slots_in_vain() -> None:
+    held = Held()
+    for second in range(0, 10, 2):
+        assert held.take(float(second)) is None
+        wanted = held.wish(float(second))
+        assert wanted <= 2
+        held.add(Run(float(second), Slots(wanted, 0.0, 0.01)), float(second))
+        assert held.take(float(second)) is not None
+        assert not held.is_short(0, float(second))
+
+
+def test_a_rate_that_nobody_reaches_costs_no_more_than_another() -> None:
+    held = Held()
+    held.add(Run(0.0, Slots(10**9, 0.0, 1e-9)), 0.0)
+    assert held.take(0.5) == pytest.approx(0.5 - LATE / 2)
+    assert held.take(1.03) is None
 
 
 # In the store
@@ -239,10 +285,10 @@ def test_a_process_gets_its_slots_as_moments_of_its_own_clock(db: Database) -> N
     before = time.monotonic()
     run = db.write(throttle.reserve, RATE, 3, 0, app.now)
     assert before <= run.reserved_at <= time.monotonic()
-    assert list(run.moments()) == pytest.approx([run.reserved_at + number * SPACING for number in range(3)])
+    assert run.first == pytest.approx(run.reserved_at)
     assert (run.slots.count, run.slots.spacing) == (3, pytest.approx(SPACING))
     again = db.write(throttle.reserve, RATE, 3, 0, app.now)
-    assert next(again.moments()) >= run.reserved_at + 3 * SPACING - 0.005
+    assert again.first >= run.reserved_at + 3 * SPACING - 0.005
 
 
 @pytest.mark.parametrize("store_kind", ["sqlite"], indirect=True)
@@ -272,7 +318,7 @@ def test_a_rest_is_everybodys(db: Database) -> None:
 def test_hosts_whose_clocks_differ_share_one_on_postgresql(db: Database) -> None:
     fast, slow = Clock(app.now() + timedelta(hours=3)), Clock(app.now() - timedelta(hours=3))
     first, second = (db.write(throttle.reserve, RATE, 10, 0, clock) for clock in (fast, slow))
-    assert math.isclose(next(second.moments()) - next(first.moments()), 10 * SPACING, abs_tol=0.01)
+    assert math.isclose(second.first - first.first, 10 * SPACING, abs_tol=0.01)
 
 
 def test_no_slot_is_given_out_twice(db: Database) -> None:
@@ -288,7 +334,7 @@ def test_no_slot_is_given_out_twice(db: Database) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    firsts = sorted(next(run.moments()) for run in runs)
+    firsts = sorted(run.first for run in runs)
     assert len(firsts) == 80
     # Reading two clocks takes a moment in which a thread may be put aside; so in all, and not one by one.
     assert firsts[-1] - firsts[0] >= 79 * 10 / (0.99 * rate) - 0.05

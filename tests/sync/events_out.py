@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from connector.inbound import due
+from connector.inbound import adopting, due
 from connector.outbound import full_pass
 from connector.outbound.client import TrackClient
 from connector.outbound.tally import Tally
@@ -61,12 +61,21 @@ class Way:
         self.db.write(lambda connection: connection.execute(insert))
         due.read_asked(self.db, settings, self.clock)
 
-    async def work(self, settings: Settings, worker: Worker | None = None) -> Tally:
+    async def work(
+        self,
+        settings: Settings,
+        worker: Worker | None = None,
+        *,
+        passes: bool = True,
+        going: Callable[[], bool] = lambda: True,
+    ) -> Tally:
         """A pass, then all that is due now."""
-        full_pass.run(self.db, settings, self.clock)
+        if passes:
+            adopting.everything(self.db, settings, self.clock)
+            full_pass.run(self.db, settings, self.clock)
         throttle = Throttle(self.db, settings.customerio.rate_per_second)
         async with TrackClient(settings.customerio, throttle) as client:
-            return await (worker or Worker(self.db, self.clock)).work_off(settings, client)
+            return await (worker or Worker(self.db, self.clock)).work_off(settings, client, going)
 
     def activities(self) -> list[dict[str, Any]]:
         """All that the sandbox has, in the order in which it was applied."""

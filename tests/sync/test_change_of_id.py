@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
 import pytest
 import sqlalchemy as sa
 
@@ -17,7 +18,8 @@ from tests.places import Give, Place, Sandbox
 from tests.store import given
 from tests.sync.clock import Clock
 
-SEGMENTS = '"All" = { everyone = true }'
+SEGMENTS = '"All" = { attribute = "plan", in = ["basic", "pro", "team"] }'
+DELETING = '[people.delete]\nenabled = true\nblind = true\ngrace = "1m"'
 
 
 @pytest.fixture(params=["batch", "single"])
@@ -46,8 +48,17 @@ def tell_cio_ids(db: Database, sandbox: Sandbox, clock: Clock) -> None:
     for person in sandbox.state.people:
         named = {"id": person.id, "email": person.email, "cio_id": person.cio_id}
         event_id = f"{person.cio_id} {clock.now}"
-        body = given.webhook(event_id, identifiers={name: value for name, value in named.items() if value})
+        at = int(clock.now.timestamp())
+        body = given.webhook(event_id, at=at, identifiers={name: value for name, value in named.items() if value})
         db.write(inbox.append, inbox.CUSTOMERIO, [Received(event_id, clock.now, body)])
+
+
+async def faults(sandbox: Sandbox, script: str) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(f"{sandbox.url}/sandbox/faults", json={"script": script}) as response,
+    ):
+        assert response.status == 200
 
 
 async def test_without_a_cio_id_they_stay_as_they_were_and_no_second_person_is_made(
@@ -157,6 +168,62 @@ async def test_a_changed_email_is_addressed_by_the_cio_id(
     give(settings, user("c2", 2, email="new2@b.co"))
     await syncing.sync(db, settings, clock)
     assert sandbox.people()["c2"]["email"] == "new2@b.co"
+
+
+@pytest.mark.parametrize("is_read", ["while they are gone", "when they are back"])
+async def test_a_webhook_about_a_person_who_was_deleted_gives_no_cio_id_to_who_comes_back(
+    db: Database, place: Place, sandbox: Sandbox, give: Give, clock: Clock, api: str, is_read: str
+) -> None:
+    """What is addressed by it would be lost, and answered 200 all the same."""
+    settings = settings_for(place, sandbox, api, "external_id", DELETING)
+    give(settings, user("c1"))
+    await syncing.sync(db, settings, clock)
+    [first] = sandbox.state.people
+    named = {"id": first.id, "cio_id": first.cio_id}
+    late = given.webhook("late", at=int(clock.now.timestamp()), identifiers=named)
+    clock.move(seconds=10)
+    give(settings, user("c1", plan="gone"))
+    for _ in range(2):
+        await syncing.sync(db, settings, clock)
+        clock.move(minutes=2)
+    assert sandbox.people() == {}
+    if is_read == "while they are gone":
+        given.read(db, late, settings=settings, now=clock.now)
+    give(settings, user("c1"))
+    await syncing.sync(db, settings, clock)
+    if is_read == "when they are back":
+        given.read(db, late, settings=settings, now=clock.now)
+    tell_cio_ids(db, sandbox, clock)
+    give(settings, user("c1", email="new@b.co"))
+    await syncing.sync(db, settings, clock)
+    assert sandbox.people()["u1"]["email"] == "new@b.co"
+
+
+async def test_who_comes_back_after_a_delete_of_which_nobody_heard_has_another_cio_id(
+    db: Database, place: Place, sandbox: Sandbox, give: Give, clock: Clock, api: str
+) -> None:
+    settings = settings_for(place, sandbox, api, "external_id", DELETING)
+    give(settings, user("c1"))
+    await syncing.sync(db, settings, clock)
+    tell_cio_ids(db, sandbox, clock)
+    give(settings, user("c1", plan="gone"))
+    await syncing.sync(db, settings, clock)
+    clock.move(minutes=2)
+    await faults(sandbox, "200, 12xapply-cut")  # the first call asks which workspace it is
+    await syncing.sync(db, settings, clock)
+    assert sandbox.people() == {}
+    await faults(sandbox, "")
+    give(settings, user("c1"))
+    clock.move(hours=1)
+    await syncing.sync(db, settings, clock)
+    give(settings, user("c1", email="new@b.co"))
+    clock.move(hours=1)
+    await syncing.sync(db, settings, clock)
+    assert given.rows(db, schema.identifiers, "kind").count(("cio_id",)) == 0
+    tell_cio_ids(db, sandbox, clock)
+    give(settings, user("c1", email="newer@b.co"))
+    await syncing.sync(db, settings, clock)
+    assert sandbox.people()["u1"]["email"] == "newer@b.co"
 
 
 async def test_who_is_known_by_email_gets_another_one(

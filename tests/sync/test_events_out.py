@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from connector.commands import replay_parked, resend
-from connector.store import due_events, schema
+from connector.store import event_counts, schema
 from connector.store.database import Database
 from tests.places import Place, Sandbox
 from tests.store import given, told
@@ -191,7 +191,7 @@ async def test_no_user_is_sent_more_events_than_the_guard_allows_in_any_24_hours
     way.tell(settings, "track", user="2", event="Of another")
     assert (await way.work(settings)).events == 4
     assert (await way.work(settings)).events == 0
-    assert way.db.read(due_events.held, 3, way.clock()) == (1, 5)
+    assert way.db.read(event_counts.held, 3, way.clock()) == (1, 5)
     way.clock.move(hours=23, minutes=59)
     assert (await way.work(settings)).events == 0
     way.clock.move(minutes=1)
@@ -346,7 +346,7 @@ async def test_what_is_sent_again_has_its_id_and_is_there_once(way: Way) -> None
     await way.work(settings)
     (before,) = way.activities()
     found = resend.resend(way.db, way.clock(), "Bought", way.clock() - timedelta(days=1), None, None)
-    assert found == {"resent": 1}
+    assert found == {"resent": 1, "triggering": 1}
     assert (await way.work(settings)).events == 1
     assert way.activities() == [before]
     assert way.sandbox.state.refused["repeated_event"] == 1

@@ -30,3 +30,8 @@ HOLD = Hold(1, "abc", held.CREATE, "max_creates", 5, 0, "", NOW)
 def test_it_says_what_to_look_at_first(failed: int, holds: list[Hold], waiting: int, expected: int) -> None:
     tally = Tally(failed=Counter(refused=failed) if failed else Counter())
     assert Summary(found=Found(holds=holds), tally=tally, waiting=waiting).exit_status == expected
+
+
+def test_whom_a_pause_keeps_back_is_no_failure_and_who_is_held_is_said() -> None:
+    assert Summary(waiting=2, paused=True).exit_status == 0
+    assert Summary(waiting=2, paused=True, found=Found(holds=[HOLD])).exit_status == 3

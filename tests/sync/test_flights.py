@@ -178,15 +178,15 @@ async def test_a_row_that_was_deleted_and_made_anew_in_flight_is_not_finished(
         give(settings, user(1))
         ready(db, settings)
         async with client_for(db, settings) as client:
-            await Worker(db, app.now).work_off(settings, client, going=once())
+            await Worker(db, app.now).work_off(settings, client, going=for_one_claim())
     [row] = given.rows(db, schema.pending, "lease", "changed", "attempts")
     assert row == (None, False, 0)
     assert given.rows(db, schema.mirror, "unsure") == ["*"]
 
 
-def once() -> Callable[[], bool]:
-    """True the first time it is asked."""
-    answers = iter([True])
+def for_one_claim() -> Callable[[], bool]:
+    """True before the claim, and when it was made ready."""
+    answers = iter([True, True])
     return lambda: next(answers, False)
 
 
@@ -227,7 +227,7 @@ async def test_what_is_not_sent_at_a_stop_is_given_back(
         give(settings, *(user(number) for number in range(30)))
         ready(db, settings)
         async with client_for(db, settings) as client:
-            tally = await Worker(db, app.now).work_off(settings, client, going=once())
+            tally = await Worker(db, app.now).work_off(settings, client, going=for_one_claim())
     left = given.rows(db, schema.pending, "lease", "attempts")
     assert 0 < tally.created < 10
     assert left == [(None, 0)] * (30 - tally.created)

@@ -26,9 +26,9 @@ from connector.commands import approve as approving
 from connector.commands import import_files
 from connector.commands import sync as syncing
 from connector.core import encode
-from connector.outbound import planning
-from connector.settings import Settings
-from connector.store import backlog, schema
+from connector.outbound import judging, planning
+from connector.settings import People, Settings
+from connector.store import backlog, held, schema
 from connector.store.database import Database
 from tests.places import Place, Sandbox
 from tests.store import given
@@ -166,6 +166,10 @@ def approve(db: Database, settings: Settings, now: datetime, draw: random.Random
 
 async def plan_and_sync(db: Database, settings: Settings, sandbox: Sandbox, now: datetime) -> None:
     outlook = planning.outlook(db, settings, now)
+    # By an edit of settings that send nobody, under the same guard, the same would be held.
+    nobody = settings.model_copy(update={"people": People(customer_id=settings.people.customer_id)})
+    judged = judging.judge(db, nobody, settings, now)
+    assert judged.holds == tuple(each for each in outlook.holds if each.what != held.RENAME)
     people = list(planning.everyone(db, settings, now, outlook.holds))
     expected = [each for each in people if each.reason != "held"]
     calls_before, ids_before = sandbox.state.calls_received, live(db)

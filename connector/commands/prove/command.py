@@ -20,7 +20,7 @@ import typer
 from connector import app, errors, log, settings_file
 from connector.commands import terminal
 from connector.commands.prove import comparing, evidence, killing, processes, report, settling, setup
-from connector.commands.prove.comparing import Case
+from connector.commands.prove.cases import Case
 from connector.commands.prove.killing import Killed
 from connector.commands.prove.load import Load
 from connector.commands.prove.options import Wanted
@@ -39,7 +39,9 @@ _THERE_SHARE = 0.5  # of the people, before the first webhook reports on some
 
 def command(
     kills: Annotated[int, typer.Option(min=1, help="How often a process is killed.")] = 20,
-    events: Annotated[int, typer.Option(min=1, help="How many webhooks there are, before repeats.")] = 20_000,
+    events: Annotated[
+        int, typer.Option(min=1, help="How many webhooks there are, before repeats; a fifth as many events go out.")
+    ] = 20_000,
     seed: Annotated[int | None, typer.Option(help="The plan to repeat; a new one is drawn, and printed.")] = None,
     servers: Annotated[int | None, typer.Option(min=1, help="`serve` processes [1; 2 on PostgreSQL].")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="`work` processes [1; 2 on PostgreSQL].")] = None,
@@ -51,8 +53,8 @@ def command(
     _settings: Annotated[Path | None, typer.Option("--settings", hidden=True)] = None,
     as_json: terminal.AsJson = False,
 ) -> None:
-    """The crash test: kills connectors amid webhooks, edits and faults, and compares everything in the end. Exits 1
-    unless nothing is lost, doubled, out of order or wrong."""
+    """The crash test: kills connectors amid webhooks, edits, events and faults, and compares everything in the end.
+    Exits 1 unless nothing is lost, doubled, out of order or wrong."""
     log.configure("error", "auto", personal_data=False)
     number = 1 if store is None or store.startswith("sqlite:") else 2
     wanted = Wanted(
@@ -122,7 +124,7 @@ async def _prove_in(folder: Path, wanted: Wanted, shown: Shown) -> Outcome:
         ]
         others = [*killed.crashes, *crashes, *unclean, *evidence.failed_tasks(children, folder)]
         shown.say("comparing")
-        found = evidence.gather(db, sandbox.journal, load.stories, set(answers), unanswered, others)
+        found = evidence.gather(db, sandbox.journal, load, set(answers), unanswered, others)
     figures = report.figures(time.monotonic() - began, killed, load, answers, found, faults)
     return Outcome(wanted, figures, comparing.compare(found))
 
@@ -136,14 +138,16 @@ async def _kill_amid(
     sandbox_url: str,
     shown: Shown,
 ) -> Killed:
-    """Kills while users are edited; ends when every edit is acknowledged."""
+    """Kills while users are edited and tell of events; ends when all of that is acknowledged."""
     editing = asyncio.create_task(load.run())
 
     async def told(killed: Killed) -> None:
         load.moving = killing.is_moving(killed, wanted)
+        load.talking.progress = (killed.kills + 1) / wanted.kills
         if editing.done():
             await editing  # it doesn't end by itself but with an error
-        shown.killed(killed, (await killing.webhooks(session, sandbox_url))["acknowledged"], load.edits)
+        acknowledged = (await killing.webhooks(session, sandbox_url))["acknowledged"]
+        shown.killed(killed, acknowledged, load.edits, load.talking.told)
 
     try:
         killed = await killing.go_on(wanted, children, db, session, sandbox_url, told)
@@ -151,7 +155,7 @@ async def _kill_amid(
         async with asyncio.timeout(_LAST_ANSWERS_SECONDS):
             await editing
     except TimeoutError:
-        raise errors.Failed("the last edits were not acknowledged in time: see the logs") from None
+        raise errors.Failed("the last edits and events were not acknowledged in time: see the logs") from None
     finally:
         editing.cancel()
         await asyncio.gather(editing, return_exceptions=True)

@@ -1,10 +1,14 @@
 """What was said, against what the store and Customer.io have now. Pure: evidence in, cases out.
 
 lost          webhook_lost, edit_lost, person_missing, person_left_behind, given_up, unread, not_settled
-doubled       webhook_twice, webhook_never_sent, two_users, two_people
-out_of_order  older_after_newer, deleted_after_return, returned_to_old_state
-wrong         attributes_differ, opt_out_undone, opt_out_invented, refused_there
+              event_lost
+doubled       webhook_twice, webhook_never_sent, two_users, two_people, event_twice
+out_of_order  older_after_newer, deleted_after_return, returned_to_old_state, event_out_of_order, event_without_person
+wrong         attributes_differ, opt_out_undone, opt_out_invented, refused_there, event_wrong, event_not_wanted,
+              event_never_told, event_refused
 crashed       ended_by_itself, task_failed, unclean_stop
+
+An event is what a user did and Customer.io is to get; what Customer.io reports is a webhook.
 """
 
 from __future__ import annotations
@@ -12,23 +16,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
+from connector.commands.prove import comparing_events
+from connector.commands.prove.cases import Case
+from connector.commands.prove.comparing_events import Arrived
+from connector.commands.prove.happenings import History
 from connector.commands.prove.stories import Story
 
-Kind: TypeAlias = Literal["lost", "doubled", "out_of_order", "wrong", "crashed"]
-
-KINDS: tuple[Kind, ...] = ("lost", "doubled", "out_of_order", "wrong", "crashed")
 OPT_OUT = "unsubscribed"
-
-
-class Case(NamedTuple):
-    """One thing that is not as it has to be. `who` is a user, an event or a process, all of them made up."""
-
-    kind: Kind
-    what: str
-    who: str
-    detail: str = ""
 
 
 class Known(NamedTuple):
@@ -61,8 +57,8 @@ class Applied(NamedTuple):
 
 @dataclass
 class Evidence:
-    """`stories` is what was said. Ids of webhooks: `sent` were answered 200, `unanswered` were tried, `events` are in
-    the store."""
+    """`stories` and `histories` are what was said. Ids of webhooks: `sent` were answered 200, `unanswered` were tried,
+    `events` are in the store. `stored` is what the store says of the events of users."""
 
     stories: Mapping[str, Story]
     sent: set[str]
@@ -70,6 +66,9 @@ class Evidence:
     users: Sequence[Known]
     people: Sequence[Person]
     applied: Sequence[Applied]
+    histories: Mapping[str, History] = field(default_factory=dict)
+    stored: Mapping[str, str] = field(default_factory=dict)
+    arrived: Sequence[Arrived] = ()
     unread: int = 0
     waiting: Sequence[str] = ()
     unanswered: Set[str] = frozenset()
@@ -83,6 +82,7 @@ def compare(evidence: Evidence) -> list[Case]:
         *_users(evidence),
         *_people(evidence),
         *_order(evidence.stories, evidence.applied),
+        *comparing_events.compare(evidence.histories, evidence.stored, evidence.arrived),
         *evidence.others,
     ]
 

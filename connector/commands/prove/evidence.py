@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -11,10 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector.commands.prove import settling
-from connector.commands.prove.comparing import Applied, Case, Evidence, Known, Person
+from connector.commands.prove.cases import Case
+from connector.commands.prove.comparing import Applied, Evidence, Known, Person
+from connector.commands.prove.comparing_events import Arrived
+from connector.commands.prove.load import Load
 from connector.commands.prove.processes import Child
-from connector.commands.prove.stories import Story
-from connector.sandbox.operations import Delete, Identify, Operation
+from connector.sandbox.operations import Delete, Identify, Operation, Track
 from connector.sandbox.state import State
 from connector.sandbox.state_file import StateFile
 from connector.store import inbox
@@ -51,15 +53,15 @@ async def _listed(session: aiohttp.ClientSession, url: str) -> list[str]:
 def gather(
     db: Database,
     journal: Path,
-    stories: Mapping[str, Story],
+    load: Load,
     sent: set[str],
     unanswered: set[str],
     others: Sequence[Case],
 ) -> Evidence:
     """Everything; the sandbox has ended, since its file is one process's at a time."""
-    customerio, applied = _gone_through(journal)
+    customerio, applied, arrived = _gone_through(journal)
     return Evidence(
-        stories=stories,
+        stories=load.stories,
         sent=sent,
         unanswered=unanswered,
         events=db.read(_events),
@@ -69,6 +71,9 @@ def gather(
             for each in customerio.people
         ],
         applied=applied,
+        histories=load.talking.histories,
+        stored=db.read(_stored),
+        arrived=arrived,
         unread=db.read(inbox.counts).get("unread", 0),
         waiting=db.read(settling.waiting),
         others=others,
@@ -84,33 +89,54 @@ def failed_tasks(children: Sequence[Child], folder: Path) -> Iterator[Case]:
                 yield Case("crashed", "task_failed", child.name, f"{said.get('task')}: {said.get('exception')}")
 
 
-def _gone_through(journal: Path) -> tuple[State, list[Applied]]:
+def _gone_through(journal: Path) -> tuple[State, list[Applied], list[Arrived]]:
     """Customer.io as it is after all operations, and what each of them came to."""
     now = 0.0
     customerio = State(lambda: now)
     applied: list[Applied] = []
+    arrived: list[Arrived] = []
 
     def apply(at: float, operation: Operation) -> None:
         nonlocal now
         now = at
         refused = customerio.refused.total()
+        was_there = isinstance(operation, Track) and _is_there(customerio, operation)
         customerio.apply(operation)
         reason = customerio.log[-1].reason if customerio.refused.total() > refused else None
         if isinstance(operation, Identify | Delete):
             applied.append(_applied(at, operation, reason))
+        elif isinstance(operation, Track):
+            arrived.append(_arrived(at, operation, reason, was_there=was_there))
 
     file = StateFile(journal)
     try:
         file.go_through(apply)
     finally:
         file.close()
-    return customerio, applied
+    return customerio, applied, arrived
 
 
 def _applied(at: float, operation: Identify | Delete, reason: str | None) -> Applied:
     if isinstance(operation, Delete):
         return Applied(at, operation.who.value, "delete", None, reason)
     return Applied(at, operation.who.value, "identify", operation.attributes.get("seq"), reason)
+
+
+def _is_there(customerio: State, operation: Track) -> bool:
+    return operation.who is not None and customerio.people.find(operation.who) is not None
+
+
+def _arrived(at: float, operation: Track, reason: str | None, *, was_there: bool) -> Arrived:
+    who = "" if operation.who is None else operation.who.value
+    what = operation.type, operation.name, operation.id, operation.timestamp, operation.data
+    return Arrived(at, who, *what, reason, was_there)
+
+
+def _stored(connection: Connection) -> dict[str, str]:
+    """What is known of the events of users, by the id of the message."""
+    columns = events.c.source_id, events.c.outbound, events.c.reason
+    rows = connection.execute(sa.select(*columns).where(events.c.source == inbox.INTAKE))
+    return {source_id: outbound if reason is None else f"{outbound}: {reason}" for source_id, outbound, reason in rows}
 
 
 def _events(connection: Connection) -> list[str]:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from connector import app, errors
 from connector.commands.prove import processes
-from connector.commands.prove.comparing import Case
+from connector.commands.prove.cases import Case
 from connector.commands.prove.options import Wanted
 from connector.commands.prove.processes import Child
 from connector.store import inbox

@@ -1,10 +1,12 @@
-"""What goes on while processes are killed: edits of users, and moves into the segment and out of it.
+"""What goes on while processes are killed: edits of users, moves into the segment and out of it, and events.
 
     editors, each with users of its own -> /v1/batch, signed webhooks beside it (from the sandbox) -> the connector
+    talking: events of some of them     -> /v1/batch
     one more editor                     -> SQL, as the README says it, straight into the store
 
 An edit is said until it is acknowledged, with the same message id, and the next one of that user comes after that: so
-the last edit is what the user is. Who leaves may come back about when they are deleted.
+the last edit is what the user is. Who leaves may come back about when they are deleted; who tells of events comes back
+in any case, when nobody moves any more if not before.
 """
 
 from __future__ import annotations
@@ -13,17 +15,18 @@ import asyncio
 import functools
 import heapq
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 
-import aiohttp
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from connector import app, errors
-from connector.commands.prove import stories
+from connector import app
+from connector.commands.prove import intake, stories
+from connector.commands.prove.intake import Intake
 from connector.commands.prove.options import EVERY_SECONDS, GRACE_SECONDS, Wanted
 from connector.commands.prove.stories import Edit, Story
+from connector.commands.prove.talking import Talking
 from connector.records import Identifier
 from connector.store import database, users
 from connector.store.database import Database
@@ -39,8 +42,6 @@ _LEAVERS = 0.1
 _MOVES = 0.06
 _MARKED = 0.5  # of the edits by SQL: the full pass finds the others
 _PAUSE_SECONDS = (0.1, 0.5)
-_TRY_AGAIN_SECONDS = 0.2
-_ANSWER_SECONDS = 10.0
 _BEFORE_DELETE, _AFTER_DELETE = 3.0, 15.0
 
 Say = Callable[[Sequence[Edit]], Awaitable[None]]
@@ -48,12 +49,12 @@ Editor = Callable[[Sequence[str], random.Random, Say], Coroutine[None, None, Non
 
 
 class Load:
-    """All edits. `moving` is whether people still move; `stop` ends it, once all that was said is acknowledged."""
+    """All edits, and `talking`. `moving` is whether people still move; `stop` ends it, once all that was said is
+    acknowledged."""
 
     def __init__(self, wanted: Wanted, url: str, write_key: str, db: Database) -> None:
         self._seed = wanted.seed
-        self._url = f"{url}/v1/batch"
-        self._write_key = write_key
+        self._intake = Intake(url, write_key)
         self._db = db
         self._stopping = asyncio.Event()
         self.moving = True
@@ -63,6 +64,7 @@ class Load:
         by_sql = int(len(names) * _BY_SQL)
         self._parts = [names[by_sql + number :: EDITORS] for number in range(EDITORS)]
         self._by_sql = names[:by_sql]
+        self.talking = Talking(wanted, self._parts, self.stories, self._stopping, app.now())
 
     @property
     def edits(self) -> int:
@@ -71,52 +73,45 @@ class Load:
 
     async def begin(self) -> None:
         """Tells of everybody for the first time."""
-        await self._all(self._introduce, "first")
+        async with self._intake:
+            await _together(self._editors(self._introduce, "first"))
 
     async def run(self) -> None:
         """Until stopped."""
-        await self._all(self._edit, "edits")
+        async with self._intake:
+            await _together([*self._editors(self._edit, "edits"), *self.talking.jobs(self._intake)])
 
     def stop(self) -> None:
+        self.moving = False
         self._stopping.set()
 
-    async def _all(self, editor: Editor, purpose: str) -> None:
-        """All editors at once; the first error ends them all."""
-        async with self._session() as session:
-            ways = [(part, self._to(session)) for part in self._parts] + [(self._by_sql, self._to_store(purpose))]
-            jobs = (editor(part, self._rng(purpose, number), way) for number, (part, way) in enumerate(ways))
-            tasks = [asyncio.create_task(job) for job in jobs]
-            try:
-                await asyncio.gather(*tasks)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+    def _editors(self, editor: Editor, purpose: str) -> list[Coroutine[None, None, None]]:
+        ways = [(part, self._to_intake) for part in self._parts] + [(self._by_sql, self._to_store(purpose))]
+        return [editor(part, self._rng(purpose, number), way) for number, (part, way) in enumerate(ways)]
 
     async def _introduce(self, names: Sequence[str], rng: random.Random, say: Say) -> None:
         for start in range(0, len(names), _AT_ONCE):
             await self._say([(name, True) for name in names[start : start + _AT_ONCE]], rng, say)
 
     async def _edit(self, names: Sequence[str], rng: random.Random, say: Say) -> None:
-        loop = asyncio.get_running_loop()
-        returning: list[tuple[float, str]] = []
-
-        def leave(name: str) -> bool:
-            after = GRACE_SECONDS + EVERY_SECONDS + rng.uniform(-_BEFORE_DELETE, _AFTER_DELETE)
-            heapq.heappush(returning, (loop.time() + after, name))
-            return False
-
-        await self._say([(name, leave(name)) for name in rng.sample(names, int(len(names) * _LEAVERS))], rng, say)
+        away = _Away(rng)
+        # The first one tells of events, if anybody here does.
+        leaving = dict.fromkeys([names[0], *rng.sample(names, int(len(names) * _LEAVERS))])
+        await self._say([(name, away.leave(name)) for name in leaving], rng, say)
         while not self._stopping.is_set():
             chosen = {name: self.stories[name].is_inside for name in rng.sample(names, rng.randint(1, _MOST_AT_ONCE))}
             if self.moving:
                 for name, is_inside in chosen.items():
                     if is_inside and rng.random() < _MOVES:
-                        chosen[name] = leave(name)
-                while returning and returning[0][0] <= loop.time():
-                    chosen[heapq.heappop(returning)[1]] = True
-            await self._say(list(chosen.items()), rng, say)
+                        chosen[name] = away.leave(name)
+            returning = away.due() if self.moving else self._who_must(away.all())
+            await self._say(list({**chosen, **dict.fromkeys(returning, True)}.items()), rng, say)
             await asyncio.sleep(rng.uniform(*_PAUSE_SECONDS))
+        await self._say([(name, True) for name in self._who_must(away.all())], rng, say)
+
+    def _who_must(self, names: Iterable[str]) -> list[str]:
+        """Those who come back in any case: who tells of events."""
+        return [name for name in names if name in self.talking.histories]
 
     async def _say(self, what: Sequence[tuple[str, bool]], rng: random.Random, say: Say) -> None:
         edits = []
@@ -130,25 +125,8 @@ class Load:
         for each in edits:
             self.stories[each.user].said = each.seq
 
-    def _to(self, session: aiohttp.ClientSession) -> Say:
-        async def say(edits: Sequence[Edit]) -> None:
-            body = msgspec.json.encode({"batch": [_message(each) for each in edits]})
-            await _until(lambda: self._post(session, body))
-
-        return say
-
-    async def _post(self, session: aiohttp.ClientSession, body: bytes) -> bool:
-        """Whether it was acknowledged. Raises Failed when it was refused."""
-        try:
-            async with session.post(self._url, data=body) as response:
-                said = await response.text()
-                if response.status == 200 and msgspec.json.decode(said) == {"success": True}:
-                    return True
-                if response.status < 500:
-                    raise errors.Failed(f"the intake refused an edit: {response.status} {said[:500]}")
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return False
-        return False
+    async def _to_intake(self, edits: Sequence[Edit]) -> None:
+        await self._intake.say([_message(each) for each in edits])
 
     def _to_store(self, purpose: str) -> Say:
         rng = self._rng(purpose, "marks")
@@ -156,7 +134,7 @@ class Load:
         async def say(edits: Sequence[Edit]) -> None:
             for each in edits:
                 marked = rng.random() < _MARKED
-                await _until(functools.partial(self._write, each, marked=marked))
+                await intake.until(functools.partial(self._write, each, marked=marked))
 
         return say
 
@@ -168,20 +146,44 @@ class Load:
             return False
         return True
 
-    def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            auth=aiohttp.BasicAuth(self._write_key), timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
-        )
-
     def _rng(self, *purpose: object) -> random.Random:
         return random.Random(f"{self._seed} {purpose}")  # noqa: S311 - a plan that can be repeated, no secret
 
 
-async def _until(done: Callable[[], Awaitable[bool]]) -> None:
-    while True:
-        if await done():
-            return
-        await asyncio.sleep(_TRY_AGAIN_SECONDS)
+class _Away:
+    """Who has left of one editor's users, and when they come back: about when they are deleted."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._returning: list[tuple[float, str]] = []
+
+    def leave(self, name: str) -> bool:
+        """Whether they are inside then."""
+        after = GRACE_SECONDS + EVERY_SECONDS + self._rng.uniform(-_BEFORE_DELETE, _AFTER_DELETE)
+        heapq.heappush(self._returning, (time.monotonic() + after, name))
+        return False
+
+    def due(self) -> Iterator[str]:
+        """Those who come back now."""
+        while self._returning and self._returning[0][0] <= time.monotonic():
+            yield heapq.heappop(self._returning)[1]
+
+    def all(self) -> list[str]:
+        """All; nobody is away any more."""
+        names = [name for _, name in self._returning]
+        self._returning.clear()
+        return names
+
+
+async def _together(jobs: Iterable[Coroutine[None, None, None]]) -> None:
+    """All at once; the first error ends them all."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _message(edit: Edit) -> dict[str, object]:

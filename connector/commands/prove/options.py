@@ -13,6 +13,8 @@ LATENCY = "150ms"
 
 _FEWEST_USERS = 200
 _EVENTS_A_USER = 8
+_FEWEST_OUT = 100
+_EVENTS_FOR_ONE_OUT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class Wanted:
         """How many are told of: so many that those whom killed workers had in hand, and who wait for their leases to
         run out, are a small part."""
         return max(_FEWEST_USERS, self.events // _EVENTS_A_USER)
+
+    @property
+    def events_out(self) -> int:
+        """How many whitelisted events of users are told."""
+        return max(_FEWEST_OUT, self.events // _EVENTS_FOR_ONE_OUT)
 
     @property
     def roles(self) -> list[str]:

@@ -46,9 +46,10 @@ class Shown:
         """A line that stays, with the seconds since the start."""
         self._console.print(f"{time.monotonic() - self._began:4.0f} s  {text}", style="dim")
 
-    def killed(self, killed: Killed, webhooks: int, edits: int) -> None:
+    def killed(self, killed: Killed, webhooks: int, edits: int, events: int) -> None:
         """After each kill."""
-        more = f"{edits:,} edits, {killed.sending:,} kills with users in flight, {killed.restarts:,} restarts"
+        under_way = f"{killed.sending:,} kills with users in flight, {killed.restarts:,} restarts"
+        more = f"{edits:,} edits, {events:,} events, {under_way}"
         self._progress.update(self._kills, completed=killed.kills, more=more)
         self.webhooks(webhooks)
 
@@ -58,5 +59,6 @@ class Shown:
 
     def left(self, left: Left) -> None:
         """While all is waited for."""
-        more = f"{left.unread:,} to read, {left.pending:,} pending, {left.leaving:,} leaving, {left.behind:,} behind"
+        people = f"{left.leaving:,} leaving, {left.behind:,} behind"
+        more = f"{left.unread:,} to read, {left.pending:,} pending, {left.events:,} events due, {people}"
         self._progress.update(self._kills, more=more)

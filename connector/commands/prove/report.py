@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from connector.commands.prove.comparing import KINDS, Applied, Case, Evidence
+from connector.commands.prove.cases import KINDS, Case
+from connector.commands.prove.comparing import Applied, Evidence
+from connector.commands.prove.comparing_events import REPEATED
 from connector.commands.prove.killing import Killed
 from connector.commands.prove.load import Load
 from connector.commands.prove.options import Wanted
@@ -20,7 +22,10 @@ _LONGEST_DETAIL = 500
 @dataclass(frozen=True, slots=True)
 class Figures:
     """How much moved. `answers` counts repeats, too; `delivered` are edits that arrived as an identify of their own,
-    `returned` people who were made anew after a delete, `dropped` identifies that came late and had no effect."""
+    `returned` people who were made anew after a delete, `dropped` identifies that came late and had no effect.
+
+    Of events of users, `events_told` were acknowledged, `events_unwanted` of them not whitelisted and `events_away`
+    told while the user was outside; `events_out` arrived, `events_repeated` had done so before and had no effect."""
 
     seconds: float
     kills: int
@@ -36,6 +41,11 @@ class Figures:
     deleted: int
     returned: int
     dropped: int
+    events_told: int
+    events_unwanted: int
+    events_away: int
+    events_out: int
+    events_repeated: int
     faults: dict[str, int]
 
 
@@ -62,6 +72,9 @@ class Outcome:
             "delivered": (moved.delivered, wanted.users + wanted.events // 40),
             "moves": (moved.moves, 1),
             "deleted": (moved.deleted, 1),
+            "events_out": (moved.events_out, wanted.events_out),
+            "events_unwanted": (moved.events_unwanted, 1),
+            "events_away": (moved.events_away, 1),
             "faults": (sum(moved.faults.values()), max(1, wanted.kills // 4)),
         }
         return [f"{name}: {found:,}, at least {least:,}" for name, (found, least) in floors.items() if found < least]
@@ -104,6 +117,11 @@ def describe(outcome: Outcome) -> Iterator[str]:
         f"{moved.delivered:>10,}  edits delivered, {moved.deleted:,} people deleted, {moved.returned:,} made anew; "
         f"{moved.dropped:,} calls came late and were dropped there as older"
     )
+    yield (
+        f"{moved.events_out:>10,}  events delivered of {moved.events_told:,} acknowledged, of which "
+        f"{moved.events_unwanted:,} were not whitelisted and {moved.events_away:,} of users who were away; "
+        f"{moved.events_repeated:,} came again and were dropped there by their ids"
+    )
     yield f"{sum(moved.faults.values()):>10,}  faults met: {faults or 'none'}"
     yield f"{'':10}  {', '.join(f'{counted[kind]:,} {kind}' for kind in KINDS)}"
     for case in outcome.cases[:_SHOWN]:
@@ -138,6 +156,11 @@ def figures(
         deleted=sum(each.what == "delete" for each in effective),
         returned=_returned(effective),
         dropped=sum(each.refused == "older_timestamp" for each in found.applied),
+        events_told=load.talking.told,
+        events_unwanted=sum(not event.is_wanted for each in found.histories.values() for event in each.happened),
+        events_away=load.talking.away,
+        events_out=len({each.told_as for each in found.arrived if each.refused is None}),
+        events_repeated=sum(each.refused == REPEATED for each in found.arrived),
         faults=dict(faults),
     )
 

@@ -1,4 +1,5 @@
-"""Waiting until nothing is left to do: all is read, nobody is due or in hand, who left is gone, who came back is there.
+"""Waiting until nothing is left to do: all is read, no user and no event is due or in hand, who left is gone, who came
+back is there.
 
 Whom a killed worker had in hand waits for the lease to run out, and who came back right after a delete for the minute
 that a create waits then; so this takes about a minute.
@@ -15,13 +16,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector.commands.prove import killing
-from connector.commands.prove.comparing import Case
+from connector.commands.prove.cases import Case
 from connector.commands.prove.options import Wanted
 from connector.commands.prove.processes import Child
 from connector.commands.prove.stories import Story
 from connector.store import inbox
 from connector.store.database import Database
-from connector.store.schema import mirror, pending
+from connector.store.schema import EVENT_IS_DUE, events, mirror, pending
 from connector.store.schema import users as users_table
 
 _LOOK_AGAIN = 0.5
@@ -30,17 +31,18 @@ _NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left to do: messages to read, users who are pending, people who left and are there still, and people who
-    are not yet as they were said to be."""
+    """What is left to do: messages to read, users who are pending, events that are due, people who left and are there
+    still, and people who are not yet as they were said to be."""
 
     unread: int
     pending: int
+    events: int
     leaving: int
     behind: int
 
     @property
     def is_nothing(self) -> bool:
-        return not (self.unread or self.pending or self.leaving or self.behind)
+        return not (self.unread or self.pending or self.events or self.leaving or self.behind)
 
 
 async def settle(
@@ -64,7 +66,7 @@ async def settle(
 
 
 def waiting(connection: Connection) -> list[str]:
-    """Some of those who are pending, by name."""
+    """Some of those who are pending, and of the events that are due, by name."""
     rows = connection.execute(
         sa.select(users_table.c.external_id, pending.c.reason, pending.c.due_at)
         .join(pending, pending.c.user_id == users_table.c.id)
@@ -72,18 +74,24 @@ def waiting(connection: Connection) -> list[str]:
         .order_by(users_table.c.external_id)
         .limit(_NAMED)
     )
-    return [f"{name} ({reason or 'due'}, {due_at.isoformat()})" for name, reason, due_at in rows]
+    due = connection.execute(sa.select(events.c.source_id).where(EVENT_IS_DUE).order_by(events.c.id).limit(_NAMED))
+    return [
+        *(f"{name} ({reason or 'due'}, {due_at.isoformat()})" for name, reason, due_at in rows),
+        *(f"{source_id} (due)" for source_id in due.scalars()),
+    ]
 
 
 def _left(connection: Connection, wanted: Mapping[str, int]) -> Left:
     number = sa.select(sa.func.count())
+    # First: a message that is read meanwhile makes somebody pending.
+    unread = inbox.counts(connection).get("new", 0)
     due = connection.execute(number.select_from(pending).where(pending.c.parked_at.is_(None))).scalar_one()
+    happened = connection.execute(number.select_from(events).where(EVENT_IS_DUE)).scalar_one()
     live = mirror.c.deleted_at.is_(None)
     leaving = connection.execute(number.select_from(mirror).where(live, mirror.c.left_at.is_not(None))).scalar_one()
-    unread = inbox.counts(connection).get("new", 0)
     behind = 0
-    if not (due or leaving or unread):
+    if not (due or happened or leaving or unread):
         rows = connection.execute(sa.select(mirror.c.customer_id, mirror.c.attributes).where(live))
         people = {customer_id: attributes.get("seq") for customer_id, attributes in rows}
         behind = sum(people.get(name) != wanted.get(name) for name in people.keys() | wanted.keys())
-    return Left(unread, due, leaving, behind)
+    return Left(unread, due, happened, leaving, behind)

@@ -6,11 +6,13 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
+from connector.commands.prove import happenings
 from connector.commands.prove.options import EVERY_SECONDS, FAULTS, GRACE_SECONDS, LATENCY, Wanted
 from connector.commands.prove.stories import LARGE, LARGE_SEATS, MEMBERS, PICKED
 from connector.inbound.webhooks import PATH
 
 _SITE_ID = "prove-site"
+_EVENTS_WAIT = "1d"  # longer than anybody is away, so that none is skipped
 
 _SETTINGS = """\
 [server]
@@ -42,6 +44,10 @@ attributes = {picked}
 [people.delete]
 enabled = true
 grace = "{grace}s"
+
+[events]
+names = {names}
+wait = "{wait}"
 
 [guard]
 max_creates = "unlimited"
@@ -100,6 +106,8 @@ def write_settings(folder: Path, keys: Mapping[str, str], wanted: Wanted, port: 
             large=LARGE,
             large_seats=LARGE_SEATS,
             picked=list(PICKED),
+            names=list(happenings.NAMES),
+            wait=_EVENTS_WAIT,
             grace=GRACE_SECONDS,
             every=EVERY_SECONDS,
         )

@@ -110,9 +110,9 @@ def _superseded(current: Current) -> str:
     older, newer = current.revision, current.waits_for
     return (
         f"superseded: this file says what revision {older} said, and revision {newer} was taken up from another one "
-        f"since (`connector settings diff {older} {newer}`); nothing was read or sent. `connector settings undo {newer}` "
-        "writes that one to this file. To go back to this one, save it in place of a running connector's file: a sync "
-        "takes up only settings that the store has not seen"
+        f"since (`connector settings diff {older} {newer}`); nothing was read or sent. "
+        f"`connector settings undo {newer}` writes that one to this file. To go back to this one, save it in place of a "
+        "running connector's file: a sync takes up only settings that the store has not seen"
     )
 
 

@@ -21,7 +21,7 @@ from connector.core import ulid
 from connector.inbound import adopting, due, upsert
 from connector.records import DueEvent, Event, EventRow
 from connector.settings import Events, Guard, Settings
-from connector.store import due_events, event_counts, events, inbox, leases, pending, schema
+from connector.store import due_events, event_counts, events, events_again, inbox, leases, pending, schema
 from connector.store.database import Database
 from tests.store import given, told
 from tests.store.given import NOW, webhook

@@ -296,7 +296,7 @@ def _metrics_of(current: Current) -> Metrics:
     metrics.settings_held.set_function(lambda: current.held is not None)
     metrics.settings_superseded.set_function(current.is_stale)
     metrics.settings_revision.labels("in_force").set_function(lambda: current.revision or 0)
-    metrics.settings_revision.labels("waited_for").set_function(lambda: current.waits_for or 0)
+    metrics.settings_revision.labels("waited_for").set_function(lambda: current.waited_for() or 0)
     metrics.paused.set_function(lambda: current.settings.sync.paused)
     return metrics
 

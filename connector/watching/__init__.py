@@ -10,4 +10,6 @@
 
 Each edit becomes a revision in the store. Looking at those every second, a process learns that a held edit was
 approved, or that another process has taken up a newer one; then it sends nothing until its own file says the same.
+A start with the file before an edit ends that edit's hold, as it may be the same file, edited back. It may also be
+another one's: the process that holds the edit says so again.
 """

@@ -48,6 +48,11 @@ class Current:
     def get(self) -> Settings:
         return self.settings
 
+    def waited_for(self) -> int | None:
+        """The revision that isn't in force here yet: others have taken it up, or it is the edit that is held."""
+        row = self.held.row if self.held is not None else None
+        return self.waits_for or (row.number if row is not None else None)
+
     def is_stale(self) -> bool:
         return self.waits_for is not None
 

@@ -51,7 +51,7 @@ def settle(path: Path, settings: Settings, db: Database, now: datetime) -> Curre
     before = current.settings
     verdict = judging.judge(db, before, settings, now)
     state: revisions.State = "held" if verdict.holds else "applied"
-    hash_, text = settings.sent_hash(), _text_of(path, settings)
+    hash_, text, row = settings.sent_hash(), _text_of(path, settings), None
     if text is not None and secret_places.shareable(text) is not None:
         words = difference.words(difference.changes(before, settings))
         reason = verdict.reason or None
@@ -60,7 +60,7 @@ def settle(path: Path, settings: Settings, db: Database, now: datetime) -> Curre
             current.revision = row.number
             current.replaced = None if newest is None else Replaced(newest.number, row.number)
     if verdict.holds:
-        current.held = Held(settings, hash_, verdict.reason)
+        current.held = Held(settings, hash_, verdict.reason, row)
         current.settings = mixing.mixed(before, settings)
     else:
         current.settings = current.file = settings
@@ -92,9 +92,11 @@ def _until_judged(before: Settings | None, settings: Settings, newest: Revision)
     edit doesn't count for it."""
     if before is not None:
         return mixing.mixed(before, settings)
+    if newest.text is None:
+        return settings
     try:
-        guard = Guard.model_validate(tomllib.loads(newest.text or "")["guard"])
-    except (ValueError, KeyError):
+        guard = Guard.model_validate(tomllib.loads(newest.text).get("guard", {}))
+    except ValueError:
         return settings
     return settings.model_copy(update={"guard": guard})
 
@@ -111,8 +113,8 @@ def _superseded(current: Current) -> str:
     return (
         f"superseded: this file says what revision {older} said, and revision {newer} was taken up from another one "
         f"since (`connector settings diff {older} {newer}`); nothing was read or sent. "
-        f"`connector settings undo {newer}` writes that one to this file. To go back to this one, save it in place of a "
-        "running connector's file: a sync takes up only settings that the store has not seen"
+        f"`connector settings undo {newer}` writes that one to this file. To go back to this one, save it in place of "
+        "a running connector's file: a sync takes up only settings that the store has not seen"
     )
 
 

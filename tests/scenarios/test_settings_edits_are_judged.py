@@ -233,5 +233,5 @@ async def test_sync_goes_by_the_settings_before_an_edit_that_is_held(full: Place
     assert set(sandbox.people()) == {"u0"}
     await asyncio.to_thread(full.run, "approve", full.settings().sent_hash())
     assert "5 created" in await asyncio.to_thread(full.run, "sync")
-    full.write(**PRO, sync="paused = true")
+    full.write(**{**PRO, "guard": "max_creates = 3"}, sync="paused = true")
     assert "nothing was sent, 6 wait" in await asyncio.to_thread(full.run, "sync")

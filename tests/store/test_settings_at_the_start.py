@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from connector import errors, settings_file
+from connector.settings import Guard
 from connector.store import approvals, revisions, schema
 from connector.store.database import Database
 from connector.watching import starting
@@ -131,6 +132,12 @@ def test_a_guard_that_is_lifted_after_settings_that_cannot_be_read_counts_as_it_
     assert told(db) == [(2, "held"), (1, "applied")]
     in_force = starting.in_force(file, settings_file.load(file), db)
     assert in_force.sent_hash() == current.settings.sent_hash(), "what a pass of it held is approved under the same"
+
+
+def test_a_guard_of_which_settings_that_cannot_be_read_say_nothing_is_the_usual_one(db: Database, file: Path) -> None:
+    foreign(db, "")
+    lifted = SENDING + '[guard]\nmax_creates = "unlimited"\n'
+    assert begun(db, file, lifted).settings.guard == Guard()
 
 
 @pytest.mark.parametrize("text", [None, '[guard]\nmax_creates = "some"\n'])

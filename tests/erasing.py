@@ -61,8 +61,9 @@ async def lived(db: Database, settings: Settings, give: Give) -> Database:
 
 
 def happened(event_id: str) -> bytes:
-    """A webhook about Ann."""
-    return example(event_id, recipient="ann@example.com", **ABOUT_ANN)
+    """A webhook about Ann, as she is there today."""
+    about = json.loads(example(event_id, recipient="ann@example.com", **ABOUT_ANN))
+    return json.dumps({**about, "timestamp": int(app.now().timestamp())}).encode()
 
 
 def drafted(event_id: str) -> bytes:

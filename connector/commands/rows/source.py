@@ -172,7 +172,9 @@ def _text(file: io.BufferedReader) -> Iterator[io.TextIOWrapper]:
     try:
         yield text
     finally:
-        text.detach()
+        # Rows that were not read to their end are let go of when nobody has them any more: the file may be closed then.
+        if not text.closed:
+            text.detach()
 
 
 def _why(error: Exception) -> str:

@@ -53,8 +53,7 @@ def written(place: Place, url: str, api: str, key: str = "API_KEY") -> Any:
     return place.write(customerio=workspace).settings()
 
 
-@pytest.mark.parametrize("api", ["batch", "single"])
-@pytest.mark.parametrize("way", [503, "cut"])
+@pytest.mark.parametrize(("way", "api"), [(503, "batch"), ("cut", "single")])
 async def test_after_a_day_of_outage_all_of_it_drains_at_the_rate_of_the_settings_and_in_order(
     db: Database, place: Place, give: Give, way: int | str, api: str
 ) -> None:

@@ -7,6 +7,7 @@ choices that went into the settings, without any of the connector's code.
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from tests.places import Give, Place, Sandbox
 from tests.store import given
 from tests.sync.clock import Clock
 
-SEEDS = range(10)
+SEEDS = range(int(os.environ.get("CONNECTOR_TEST_SEEDS", "5")))
 ROUNDS = 5
 USERS = 30
 SOURCES = ("external_id", "code", "email", "code")

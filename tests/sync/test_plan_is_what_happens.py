@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -130,7 +131,7 @@ def sent_since(sandbox: Sandbox, number: int) -> Iterator[tuple[str, str, dict[s
             yield ("delete" if call.method == "DELETE" else "identify"), unquote(call.path.split("/")[-1]), body
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("CONNECTOR_TEST_SEEDS", "6"))))
 async def test_what_plan_says_is_what_happens(
     db: Database, place: Place, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

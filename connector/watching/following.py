@@ -53,7 +53,7 @@ class _Following:
         reading = asyncio.create_task(self._read())
         try:
             while not self._stopping.is_set():
-                with contextlib.suppress(TimeoutError):
+                with contextlib.suppress(TimeoutError):  # the pause is over, and nothing came
                     await asyncio.wait_for(self._news.wait(), _LOOK_SECONDS)
                 self._news.clear()
                 edit, self._latest = self._latest, None

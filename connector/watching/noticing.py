@@ -154,7 +154,7 @@ async def _moments(path: Path, stop_event: asyncio.Event, asked: asyncio.Event) 
 
 
 async def _pause(stop_event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(TimeoutError):  # the pause is over, and nobody wants to stop
         await asyncio.wait_for(stop_event.wait(), seconds)
 
 

@@ -23,6 +23,7 @@ from connector.commands import import_files
 from connector.core import signature
 from connector.sandbox import state, track_api
 from connector.settings import Settings
+from tests import warm
 
 KEY = "a signing key"
 SITE_ID, API_KEY = "test-site", "test-key"
@@ -92,16 +93,8 @@ class Place:
 
     def run(self, *arguments: str, exit_status: int = 0) -> str:
         """Runs a command as its user would; returns what it printed, stderr after stdout."""
-        done = subprocess.run(
-            [sys.executable, "-m", "connector", "--settings", str(self.path), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env=_environment(),
-            check=False,
-        )
-        shown = done.stdout + done.stderr
-        assert done.returncode == exit_status, shown
+        status, shown = warm.run(["--settings", str(self.path), *arguments], _environment(), 60)
+        assert status == exit_status, shown
         assert "Traceback" not in shown, shown
         return shown
 
@@ -182,7 +175,8 @@ class Process:
     """A real `connector run`, or another `command`. Its log is kept; waiting for a line of it is how tests wait.
 
     `sockets` are handed over as systemd does it, under `names` (joined by a colon). `file_limit` is how many files it
-    may open; half of them unless it asks for more. `ready` is the log line that the start waits for.
+    may open; half of them unless it asks for more; with either it starts as a supervisor would start it, else `warm`.
+    `ready` is the log line that the start waits for.
     """
 
     def __init__(
@@ -195,19 +189,24 @@ class Process:
         ready: str = "listening",
         command: Sequence[str] = ("run",),
     ) -> None:
-        command = [sys.executable, "-m", "connector", "--settings", str(place.path), *command]
+        arguments = ["--settings", str(place.path), *command]
         given = [one.fileno() for one in sockets]
-        if given or file_limit is not None:
-            supervisor = [sys.executable, "-I", "-S", "-c", _SUPERVISOR]
-            command = [*supervisor, names, str(file_limit or ""), ",".join(map(str, given)), *command]
-        self._process = subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=_environment(),
-            pass_fds=given,
-        )
+        ours, theirs = os.pipe()
+        self._output = os.fdopen(ours)
+        self._process: warm.Command | subprocess.Popen[bytes]
+        with Path(os.devnull).open("wb") as nothing, os.fdopen(theirs, "wb") as log:
+            if given or file_limit is not None:
+                supervisor = [sys.executable, "-I", "-S", "-c", _SUPERVISOR]
+                limits = [names, str(file_limit or ""), ",".join(map(str, given))]
+                self._process = subprocess.Popen(
+                    [*supervisor, *limits, sys.executable, "-m", "connector", *arguments],
+                    stdout=nothing,
+                    stderr=log,
+                    env=_environment(),
+                    pass_fds=given,
+                )
+            else:
+                self._process = warm.Command(arguments, _environment(), nothing.fileno(), log.fileno())
         self.lines: list[dict[str, Any]] = []
         self._arrived = threading.Condition()
         self._ended = False
@@ -255,21 +254,19 @@ class Process:
     def terminate(self) -> int:
         """SIGTERM; the exit status."""
         self._process.terminate()
-        self._end()
-        return self._process.returncode
+        return self._end()
 
-    def _end(self) -> None:
-        self._process.wait(30)
+    def _end(self) -> int:
+        status = self._process.wait(30)
         self._reading.join(10)
-        if self._process.stderr is not None:
-            self._process.stderr.close()
+        self._output.close()
+        return status
 
     def _find(self, event: str) -> dict[str, Any] | None:
         return next((line for line in self.lines if line.get("event") == event), None)
 
     def _read(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
+        for line in self._output:
             with self._arrived:
                 self.lines.append(json.loads(line) if line.startswith("{") else {"text": line})
                 self._arrived.notify_all()

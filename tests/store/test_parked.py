@@ -149,6 +149,7 @@ def test_an_id_that_names_nobody_is_named_and_nobody_is_tried_again(db: Database
     assert still_parked(db) == ["U1"]
 
 
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)  # SQLite has one writer at a time
 @pytest.mark.parametrize(
     ("fn", "arguments"), [(replay_parked._replay, (LATER, None, None, None)), (backlog.look_again, ("new", LATER))]
 )
@@ -156,8 +157,6 @@ def test_trying_again_and_a_change_at_the_same_time_do_not_block_each_other(
     db: Database, fn: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
     """Both lock several rows. These lie in the table in another order than everyone locks them in."""
-    if db.dialect == "sqlite":
-        pytest.skip("SQLite has one writer at a time")
     for user_id in ("U3", "U2", "U1"):
         park(db, user_id)
     waits = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%pending%'")

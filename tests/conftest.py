@@ -29,6 +29,11 @@ from tests.places import Give, Place, Sandbox
 STORES = ("sqlite", "postgresql")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The crash tests take minutes: begun last, they would keep one process busy long after the others are done."""
+    items.sort(key=lambda item: item.path.name != "test_prove.py")
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[sa.URL]:
     """A server where databases may be made; the URL of its maintenance database."""

@@ -11,7 +11,7 @@ here. `requests` knows the rules, and no rule knows of a request. Every body is 
                                          limits (refusals) -> capacity              |
                workspace <- identifying | tracking | removing | relating | belongings    the vendor's rules
                    |
-    HTTP <- read_back                                                                    what became of it
+    HTTP <- read_back | unordered                                                        what became of it
     HTTP <- webhook_sender <- delivery <- reporting <- campaign (answers to operations)  what we report of it
             ^----- load <---------- reporting <- volume (as many as are asked for)
 

@@ -10,7 +10,8 @@ GET /sandbox/delivery_reports    what devices reported of deliveries through the
 
 Lists come in pages: `limit` is how many at most, `after` where the page before ended (a `cio_id` or `cio_object_id`,
 else a `number`). While there is more, the header `Link` has the next page. A page of calls also ends when the
-bodies in it have reached 4 MiB. What the sandbox itself sent and waits to send is in `webhook_routes`, likewise.
+bodies in it have reached 4 MiB. What the sandbox itself sent and waits to send is in `webhook_routes`, likewise; calls
+without an order are in `unordered`.
 """
 
 from __future__ import annotations

@@ -25,13 +25,14 @@ from typing import Literal
 
 from aiohttp import web
 
-from connector.sandbox import compressed_body, faults, json_body, other_writer, page, read_back
+from connector.sandbox import compressed_body, faults, json_body, other_writer, page, read_back, unordered
 from connector.sandbox.faults import FAULTS, Faults
 from connector.sandbox.read_back import STATE
 from connector.sandbox.requests import endpoints, regions
 from connector.sandbox.requests.endpoints import BATCH_ORDER
 from connector.sandbox.requests.regions import ACCOUNT, Account, Region
 from connector.sandbox.state import State
+from connector.sandbox.unordered import UNORDERED, Unordered
 from connector.sandbox.webhooks import reporting, webhook_routes
 from connector.sandbox.webhooks.reporting import Webhooks
 
@@ -74,6 +75,7 @@ def create_app(
     app[STATE] = State(time.time) if state is None else state
     app[FAULTS] = Faults() if faulty is None else faulty
     app[ACCOUNT] = Account(token, region, environment_id)
+    app[UNORDERED] = Unordered()
     if batch_order_seed is not None:
         app[BATCH_ORDER] = random.Random(batch_order_seed)  # noqa: S311 - repeatable, guards nothing
     app.add_routes(
@@ -82,6 +84,7 @@ def create_app(
             *endpoints.routes(),
             *other_writer.routes(),
             *read_back.routes(),
+            *unordered.routes(),
             *faults.routes(),
             *page.routes(),
             *webhook_routes.routes(),
@@ -112,6 +115,7 @@ async def _note_call(request: web.Request, handler: Handler) -> web.StreamRespon
     if _is_ours(request):
         return await _about_the_sandbox(request, handler)
     step = request.app[FAULTS].next_step()
+    request.app[UNORDERED].began(request)
     status, body = None, b""
     try:
         try:
@@ -136,6 +140,7 @@ async def _note_call(request: web.Request, handler: Handler) -> web.StreamRespon
         encoding = compressed_body.encoding(request)
         path = regions.path_and_query(request)
         request.app[STATE].received(request.method, path, status, body, fault, encoding)
+        request.app[UNORDERED].ended(request)
     return web.Response() if response is None else response
 
 

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from connector.commands.prove import comparing, report
 from connector.commands.prove.cases import Case
 from connector.commands.prove.comparing import Applied, Evidence, Known, Person
+from connector.commands.prove.comparing_webhooks import Filed, Said
 from connector.commands.prove.options import Wanted
 from connector.commands.prove.report import Figures, Outcome
 from connector.commands.prove.stories import Story
@@ -154,7 +155,7 @@ def told(user: str, *inside: bool) -> Story:
 def person(story: Story, **other: object) -> Person:
     has = story.person()
     assert has is not None
-    return Person(story.user, {**has, **other})
+    return Person(story.user, {**has, **other}, MADE)
 
 
 def identify(user: str, seq: int | None, refused: str | None = None) -> Applied:
@@ -165,6 +166,8 @@ def delete(user: str, refused: str | None = None) -> Applied:
     return Applied(1.0, user, "delete", None, refused)
 
 
+MADE = 1000
+ONE, TWO = Filed("one", "ann", "email.sent", "Email Sent", 5), Filed("two", "ben", "email.opened", "Email Opened", 6)
 ANN, BEN = told("ann", True, True), told("ben", True, False)
 
 
@@ -173,9 +176,9 @@ def evidence() -> Evidence:
     """Ann was edited and is there, Ben left and is not; two webhooks came."""
     return Evidence(
         stories={"ann": ANN, "ben": BEN},
-        sent={"one", "two"},
-        events=["one", "two"],
-        users=[Known("ann", 2, None, False, False), Known("ben", 2, None, False, False)],
+        sent={"one": Said("email.sent", "ann", 5), "two": Said("email.opened", "ben", 6)},
+        filed=[ONE, TWO],
+        users=[Known("ann", 2, None, False), Known("ben", 2, None, False)],
         people=[person(ANN)],
         applied=[identify("ann", 1), identify("ben", 1), identify("ann", 2), delete("ben")],
     )
@@ -188,17 +191,19 @@ def words(cases: Sequence[Case]) -> list[tuple[str, str, str]]:
 def test_what_is_as_it_has_to_be_makes_no_case(evidence: Evidence) -> None:
     assert comparing.compare(evidence) == []
     harmless = [identify("ann", 1, "older_timestamp"), identify("ann", 2), delete("ben", "unknown_person")]
-    late = replace(evidence, applied=[*evidence.applied, *harmless], events=["one", "two", "cut"], unanswered={"cut"})
+    late = replace(evidence, applied=[*evidence.applied, *harmless])
+    assert comparing.compare(late) == []
+    late = replace(late, filed=[ONE, TWO, TWO._replace(id="cut")], unanswered={"cut"})
     assert comparing.compare(late) == []
 
 
 def test_a_lost_webhook_is_found(evidence: Evidence) -> None:
-    lost = replace(evidence, events=["two"])
+    lost = replace(evidence, filed=[TWO])
     assert words(comparing.compare(lost)) == [("lost", "webhook_lost", "one")]
 
 
 def test_a_doubled_webhook_and_one_that_nobody_sent_are_found(evidence: Evidence) -> None:
-    doubled = replace(evidence, events=["one", "two", "two", "three"])
+    doubled = replace(evidence, filed=[ONE, TWO, TWO, TWO._replace(id="three")])
     assert words(comparing.compare(doubled)) == [
         ("doubled", "webhook_never_sent", "three"),
         ("doubled", "webhook_twice", "two"),
@@ -210,7 +215,7 @@ def test_an_unread_message_is_found(evidence: Evidence) -> None:
 
 
 def test_a_lost_edit_is_found(evidence: Evidence) -> None:
-    older = replace(evidence, users=[Known("ann", 1, None, False, False)])
+    older = replace(evidence, users=[Known("ann", 1, None, False)])
     assert words(comparing.compare(older)) == [("lost", "edit_lost", "ann"), ("lost", "edit_lost", "ben")]
 
 
@@ -231,14 +236,14 @@ def test_two_users_of_one_name_are_found(evidence: Evidence) -> None:
 
 def test_a_missing_person_and_one_who_should_be_gone_are_found(evidence: Evidence) -> None:
     assert words(comparing.compare(replace(evidence, people=[]))) == [("lost", "person_missing", "ann")]
-    left = replace(evidence, people=[person(ANN), Person("ben", {"email": "ben@prove.example"})])
+    left = replace(evidence, people=[person(ANN), Person("ben", {"email": "ben@prove.example"}, MADE)])
     assert words(comparing.compare(left)) == [("lost", "person_left_behind", "ben")]
 
 
 def test_a_doubled_person_is_found(evidence: Evidence) -> None:
-    again = replace(evidence, people=[person(ANN), Person("d9c1", person(ANN).attributes)])
+    again = replace(evidence, people=[person(ANN), Person("d9c1", person(ANN).attributes, MADE)])
     assert ("doubled", "two_people", "d9c1") in words(comparing.compare(again))
-    partial = replace(evidence, people=[person(ANN), Person("eve", {})])
+    partial = replace(evidence, people=[person(ANN), Person("eve", {}, MADE)])
     assert words(comparing.compare(partial)) == [("doubled", "two_people", "eve")]
 
 
@@ -250,14 +255,60 @@ def test_a_wrong_attribute_is_found(evidence: Evidence, attribute: str) -> None:
     assert case.detail.startswith(f"{attribute}: has 'another', must have ")
 
 
-def test_an_opt_out_that_was_undone_or_never_said_is_found(evidence: Evidence) -> None:
-    out = replace_known(evidence.users[0], opted_out=True, has_to_be_out=True)
-    undone = replace(evidence, users=[out, evidence.users[1]])
-    assert words(comparing.compare(undone)) == [("wrong", "opt_out_undone", "ann")]
-    undone.people = [person(ANN, unsubscribed=True)]
-    assert comparing.compare(undone) == []
-    invented = replace(evidence, people=undone.people)
-    assert words(comparing.compare(invented)) == [("wrong", "opt_out_invented", "ann")]
+@pytest.mark.parametrize(
+    ("what", "wrong"),
+    [
+        ("user", ONE._replace(user="ben")),
+        ("user", ONE._replace(user=None)),
+        ("kind", ONE._replace(kind="email.opened")),
+        ("name", ONE._replace(name="Email Opened")),
+        ("time", ONE._replace(at=6)),
+    ],
+)
+def test_a_webhook_that_was_misread_is_found(evidence: Evidence, what: str, wrong: Filed) -> None:
+    [case] = comparing.compare(replace(evidence, filed=[wrong, TWO]))
+    assert case[:3] == ("wrong", "webhook_misread", "one")
+    assert case.detail.startswith(f"{what}: has ")
+
+
+def test_a_webhook_about_nobody_is_filed_under_whom_the_store_finds(evidence: Evidence) -> None:
+    about_nobody = {**evidence.sent, "one": Said("email.sent", "", 5)}
+    assert comparing.compare(replace(evidence, sent=about_nobody)) == []
+
+
+def opted_out(evidence: Evidence, at: int, **has: object) -> Evidence:
+    """Ann said so at that time, and has this of it where she is a person; the store has it."""
+    sent = {**evidence.sent, "out": Said("customer.unsubscribed", "ann", at)}
+    filed = [*evidence.filed, Filed("out", "ann", "customer.unsubscribed", "Customer Unsubscribed", at)]
+    users = [replace_known(evidence.users[0], opted_out=True), evidence.users[1]]
+    return replace(evidence, sent=sent, filed=filed, users=users, people=[person(ANN, **has)])
+
+
+def test_an_opt_out_that_the_store_has_not_is_found(evidence: Evidence) -> None:
+    out = opted_out(evidence, at=2000)
+    assert comparing.compare(out) == [], "Customer.io knows what was said to it of the person who is there"
+    assert words(comparing.compare(replace(out, users=evidence.users))) == [("lost", "opt_out_lost", "ann")]
+    assert ("lost", "opt_out_lost", "ann") in words(comparing.compare(replace(out, users=[])))
+
+
+def test_an_opt_out_that_the_next_person_has_not_is_found(evidence: Evidence) -> None:
+    assert comparing.compare(opted_out(evidence, at=500, unsubscribed=True)) == []
+    assert words(comparing.compare(opted_out(evidence, at=500))) == [("wrong", "opt_out_undone", "ann")]
+
+
+def test_an_opt_out_that_was_taken_back_is_found(evidence: Evidence) -> None:
+    back = identify("ann", 2)._replace(opts_out=False)
+    out = opted_out(evidence, at=500, unsubscribed=True)
+    assert words(comparing.compare(replace(out, applied=[*out.applied, back]))) == [("wrong", "opt_out_undone", "ann")]
+    right = replace(out, applied=[*out.applied, back._replace(opts_out=True)])
+    assert comparing.compare(right) == []
+
+
+def test_an_opt_out_that_nobody_said_is_found(evidence: Evidence) -> None:
+    there = replace(evidence, people=[person(ANN, unsubscribed=True)])
+    assert words(comparing.compare(there)) == [("wrong", "opt_out_invented", "ann")]
+    stored = replace(evidence, users=[replace_known(evidence.users[0], opted_out=True), evidence.users[1]])
+    assert words(comparing.compare(stored)) == [("wrong", "opt_out_invented", "ann")]
 
 
 def test_an_older_state_after_a_newer_one_is_found(evidence: Evidence) -> None:
@@ -300,6 +351,7 @@ ENOUGH = Figures(
     restarts=2,
     webhooks=20_000,
     answers=22_000,
+    opt_outs=200,
     users=2_500,
     edits=5_000,
     moves=100,
@@ -313,6 +365,7 @@ ENOUGH = Figures(
     events_out=4_000,
     events_repeated=100,
     faults={"500": 20},
+    noticed={"lease_lost": 2},
 )
 ASKED = Wanted(
     kills=20, events=20_000, seed=1, servers=2, workers=2, store="postgresql://", restart_command="", patience_seconds=1
@@ -321,6 +374,10 @@ ASKED = Wanted(
 
 def test_what_moved_enough_holds() -> None:
     assert Outcome(ASKED, ENOUGH, []).holds
+    assert any(
+        line.endswith("lines of the logs to look at: 2 lease_lost")
+        for line in report.describe(Outcome(ASKED, ENOUGH, []))
+    )
     assert not Outcome(ASKED, ENOUGH, [Case("lost", "webhook_lost", "one")]).holds
 
 
@@ -332,6 +389,7 @@ def test_what_moved_enough_holds() -> None:
         ("kills_while_sending", replace(ENOUGH, kills_while_sending=1)),
         ("restarts", replace(ENOUGH, restarts=1)),
         ("webhooks", replace(ENOUGH, webhooks=19_999)),
+        ("opt_outs", replace(ENOUGH, opt_outs=19)),
         ("delivered", replace(ENOUGH, delivered=2_600)),
         ("moves", replace(ENOUGH, moves=0)),
         ("deleted", replace(ENOUGH, deleted=0)),

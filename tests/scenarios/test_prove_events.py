@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from connector.commands.prove import comparing, happenings, settling
+from connector.commands.prove import comparing, comparing_events, happenings, settling
 from connector.commands.prove import evidence as gathering
 from connector.commands.prove.cases import Case
 from connector.commands.prove.comparing import Evidence
@@ -20,6 +20,7 @@ from connector.commands.prove.comparing_events import Arrived
 from connector.commands.prove.happenings import Happened, History
 from connector.commands.prove.load import Load
 from connector.commands.prove.options import Wanted
+from connector.commands.prove.stories import Story
 from connector.core import selection
 from connector.sandbox.operations import Delete, Identifier, Operation, Track
 from connector.sandbox.operations import identify as identified
@@ -56,8 +57,8 @@ def evidence() -> Evidence:
     """Three of Ann's four events are whitelisted, and arrived."""
     return Evidence(
         stories={},
-        sent=set(),
-        events=[],
+        sent={},
+        filed=[],
         users=[],
         people=[],
         applied=[],
@@ -118,6 +119,26 @@ def test_an_event_before_its_person_is_found(evidence: Evidence) -> None:
     assert words(comparing.compare(early)) == [("out_of_order", "event_without_person", ORDER.id)]
 
 
+def test_an_event_before_the_edit_that_was_told_before_it_is_found() -> None:
+    history, story = did("ann"), Story("ann")
+    rng = random.Random(1)
+    for number in (1, 2):
+        story.edit(rng, inside=True)
+        history.said = history.add("Order Completed", rng, after=number).number
+    first, second = history.happened
+    right = [arrival(first, seq=1), arrival(second, seq=3)]
+
+    def found(*arrived: Arrived) -> list[tuple[str, str, str]]:
+        stored = dict.fromkeys((first.id, second.id), "sent")
+        return words(list(comparing_events.compare({"ann": history}, {"ann": story}, stored, arrived)))
+
+    assert found(*right) == []
+    early = arrival(first, seq=1), arrival(second, seq=1)
+    assert found(*early) == [("out_of_order", "event_before_edit", second.id)]
+    story.edit(rng, inside=False)
+    assert found(*early) == [], "who has left is not sent what they were"
+
+
 def test_an_event_that_is_not_whitelisted_is_found(evidence: Evidence) -> None:
     unwanted = replace(evidence, arrived=[arrival(ORDER), arrival(CLICK), arrival(VIEW), arrival(LAST)])
     assert words(comparing.compare(unwanted)) == [("wrong", "event_not_wanted", CLICK.id)]
@@ -174,11 +195,11 @@ def test_what_arrived_is_read_from_the_journal_in_order(db: Database, tmp_path: 
     for number, each in enumerate(operations):
         journal.add(float(number), each)
     journal.close()
-    found = gathering.gather(db, tmp_path / "sandbox.db", Load(ASKED, "", "", db), set(), set(), [])
-    assert [(each.at, each.told_as, each.refused, each.was_there) for each in found.arrived] == [
-        (0.0, ORDER.id, None, False),
-        (3.0, ORDER.id, "repeated_event", True),
-        (4.0, VIEW.id, None, True),
+    found = gathering.gather(db, tmp_path / "sandbox.db", Load(ASKED, "", "", db), {}, set(), [])
+    assert [(each.at, each.told_as, each.refused, each.was_there, each.seq) for each in found.arrived] == [
+        (0.0, ORDER.id, None, False, 0),
+        (3.0, ORDER.id, "repeated_event", True, 1),
+        (4.0, VIEW.id, None, True, 1),
     ]
     assert found.arrived[2][1:7] == ("ann", "page", VIEW.name, tracks[2].id, 1, VIEW.properties)
 
@@ -190,6 +211,6 @@ async def test_it_waits_for_events_that_are_due_and_names_them(db: Database, tmp
     seen: list[settling.Left] = []
     await settling.settle(db, {}, [], ASKED, seen.append)
     assert (seen[-1].events, seen[-1].is_nothing) == (1, False)
-    found = gathering.gather(db, tmp_path / "sandbox.db", Load(ASKED, "", "", db), set(), set(), [])
+    found = gathering.gather(db, tmp_path / "sandbox.db", Load(ASKED, "", "", db), {}, set(), [])
     assert found.waiting == [f"{ORDER.id} (due)"]
     assert found.stored == {ORDER.id: "due"}

@@ -120,6 +120,9 @@ async def test_what_was_accepted_comes_in_pages_with_the_time_of_what_it_reports
     assert [(each["event_id"], each["timestamp"]) for each in found] == [
         (post.event_id, post.json["timestamp"]) for post in accepted
     ]
+    assert [(each["kind"].rpartition(".")[2], each["customer_id"]) for each in found] == [
+        (post.json.get("metric") or post.json["event_type"], post.json["data"]["customer_id"]) for post in accepted
+    ]
     assert all(each["at"] >= each["timestamp"] for each in found)
 
 

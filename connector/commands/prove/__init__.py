@@ -1,6 +1,7 @@
 """`connector prove`: the crash test. Real processes on a throw-away store, and a sandbox with faults.
 
     options -> processes: a sandbox, connectors    load: edits, moves, events    killing: kill -9, again and again
+            -> patience: until all is acknowledged
             -> settling: faults off, until nothing waits
             -> evidence: what was said, the store, the sandbox's journal -> comparing -> report
 

@@ -19,7 +19,7 @@ import typer
 
 from connector import app, errors, log, settings_file
 from connector.commands import terminal
-from connector.commands.prove import comparing, evidence, killing, processes, report, settling, setup
+from connector.commands.prove import comparing, evidence, killing, patience, processes, report, settling, setup
 from connector.commands.prove.cases import Case
 from connector.commands.prove.killing import Killed
 from connector.commands.prove.load import Load
@@ -33,7 +33,6 @@ from connector.store.schema import inbox, users
 _SEED_BITS = 31
 _LOOK_AGAIN = 0.2
 _THERE_SECONDS = 120.0
-_LAST_ANSWERS_SECONDS = 120.0
 _THERE_SHARE = 0.5  # of the people, before the first webhook reports on some
 
 
@@ -49,7 +48,14 @@ def command(
     restart_command: Annotated[
         str | None, typer.Option(metavar="COMMAND", help="Restarts the database; run now and then.")
     ] = None,
-    patience: Annotated[int, typer.Option(min=1, help="Seconds to wait at the end until nothing is due.")] = 300,
+    patience_seconds: Annotated[
+        int,
+        typer.Option(
+            "--patience",
+            min=1,
+            help="Seconds to wait at the end until nothing is due, or for the next acknowledgement.",
+        ),
+    ] = 300,
     _settings: Annotated[Path | None, typer.Option("--settings", hidden=True)] = None,
     as_json: terminal.AsJson = False,
 ) -> None:
@@ -65,7 +71,7 @@ def command(
         workers=workers or number,
         store=store,
         restart_command=restart_command,
-        patience_seconds=patience,
+        patience_seconds=patience_seconds,
     )
     if wanted.is_sqlite and not wanted.servers == wanted.workers == 1:
         raise errors.Misconfigured("SQLite takes one server and one worker; several need --store postgresql://…")
@@ -90,6 +96,8 @@ async def _prove(wanted: Wanted) -> Outcome:
     except asyncio.CancelledError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise errors.Failed(f"the sandbox did not answer ({type(error).__name__}): see its log in {folder}") from error
     if not outcome.holds:
         return Outcome(wanted, outcome.figures, outcome.cases, str(folder))
     shutil.rmtree(folder, ignore_errors=True)
@@ -110,23 +118,45 @@ async def _prove_in(folder: Path, wanted: Wanted, shown: Shown) -> Outcome:
             db = stack.enter_context(_opened(settings_file.load(settings)))
             load = Load(wanted, url, keys["PROVE_WRITE_KEY"], db)
             async with processes.connectors(folder, settings, wanted.roles) as children:
-                await load.begin()
+                crashes = await _told_of(load, wanted, children)
                 await _people_are_there(session, sandbox.url, wanted)
                 shown.say(f"{wanted.users:,} users told of; webhooks, edits, kills")
                 killed = await _kill_amid(load, wanted, children, db, session, sandbox.url, shown)
+                crashes += killed.crashes
+                crashes += await _webhooks_are_acknowledged(wanted, children, session, sandbox.url, shown)
                 faults = await _calm_down(session, sandbox.url, shown)
-                crashes = await settling.settle(db, load.stories, children, wanted, shown.left)
+                crashes += await settling.settle(db, load.stories, children, wanted, shown.left)
                 answers = await evidence.acknowledged(session, sandbox.url)
                 unanswered = await evidence.unanswered(session, sandbox.url)
+                unordered = await evidence.unordered(session, sandbox.url)
                 statuses = [(child, await child.stop()) for child in children]
         unclean = [
             Case("crashed", "unclean_stop", child.name, f"exit {status}") for child, status in statuses if status
         ]
-        others = [*killed.crashes, *crashes, *unclean, *evidence.failed_tasks(children, folder)]
+        others = [*unordered, *crashes, *unclean, *evidence.failed_tasks(children, folder)]
         shown.say("comparing")
-        found = evidence.gather(db, sandbox.journal, load, set(answers), unanswered, others)
-    figures = report.figures(time.monotonic() - began, killed, load, answers, found, faults)
+        found = evidence.gather(db, sandbox.journal, load, dict(answers), unanswered, others)
+    noticed = evidence.noticed(children, folder)
+    figures = report.figures(time.monotonic() - began, killed, load, len(answers), found, faults, noticed)
     return Outcome(wanted, figures, comparing.compare(found))
+
+
+async def _told_of(load: Load, wanted: Wanted, children: Sequence[processes.Child]) -> list[Case]:
+    """Everybody for the first time."""
+    telling = asyncio.create_task(load.begin())
+
+    async def look() -> tuple[bool, object]:
+        return telling.done(), f"{load.edits} of {wanted.users} users"
+
+    try:
+        cases = await patience.acknowledged("users", children, wanted, _THERE_SECONDS, look)
+        if not telling.done():
+            raise errors.Failed(f"the users were not acknowledged: {cases}")
+        await telling
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+    return cases
 
 
 async def _kill_amid(
@@ -152,22 +182,40 @@ async def _kill_amid(
     try:
         killed = await killing.go_on(wanted, children, db, session, sandbox_url, told)
         load.stop()
-        async with asyncio.timeout(_LAST_ANSWERS_SECONDS):
+
+        async def look() -> tuple[bool, object]:
+            return editing.done(), f"{load.edits} edits, {load.talking.told} events"
+
+        killed.crashes += await patience.acknowledged(
+            "edits and events", children, wanted, wanted.patience_seconds, look
+        )
+        if editing.done():
             await editing
-    except TimeoutError:
-        raise errors.Failed("the last edits and events were not acknowledged in time: see the logs") from None
     finally:
         editing.cancel()
         await asyncio.gather(editing, return_exceptions=True)
     return killed
 
 
-async def _calm_down(session: aiohttp.ClientSession, sandbox_url: str, shown: Shown) -> Mapping[str, int]:
-    """Once all webhooks are acknowledged, no more faults; returns those that there were."""
+async def _webhooks_are_acknowledged(
+    wanted: Wanted,
+    children: Sequence[processes.Child],
+    session: aiohttp.ClientSession,
+    sandbox_url: str,
+    shown: Shown,
+) -> list[Case]:
     shown.say("no more kills; until every webhook is acknowledged")
-    while (standing := await killing.webhooks(session, sandbox_url))["mixes_under_way"]:
+
+    async def look() -> tuple[bool, object]:
+        standing = await killing.webhooks(session, sandbox_url)
         shown.webhooks(standing["acknowledged"])
-        await asyncio.sleep(_LOOK_AGAIN)
+        return not standing["mixes_under_way"], f"{standing['acknowledged']} answers 200"
+
+    return await patience.acknowledged("webhooks", children, wanted, wanted.patience_seconds, look)
+
+
+async def _calm_down(session: aiohttp.ClientSession, sandbox_url: str, shown: Shown) -> Mapping[str, int]:
+    """No more faults; returns those that there were."""
     async with session.get(f"{sandbox_url}/sandbox/faults") as response:
         faults: dict[str, int] = (await response.json())["given"]
     async with session.delete(f"{sandbox_url}/sandbox/faults") as response:

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 from connector.commands.prove import happenings
 from connector.commands.prove.cases import Case
 from connector.commands.prove.happenings import Happened, History
+from connector.commands.prove.stories import Story
 
 REPEATED = "repeated_event"
 
 
 class Arrived(NamedTuple):
     """An event in the order in which Customer.io applied it, and why it had no effect, else None. `at` is in seconds,
-    `timestamp` in unix seconds; `was_there` is whether the person was."""
+    `timestamp` in unix seconds; `was_there` is whether the person was, `seq` their newest edit that had come."""
 
     at: float
     customer_id: str
@@ -30,6 +31,7 @@ class Arrived(NamedTuple):
     data: dict[str, Any]
     refused: str | None
     was_there: bool
+    seq: int = 0
 
     @property
     def told_as(self) -> str:
@@ -37,7 +39,12 @@ class Arrived(NamedTuple):
         return happenings.named(self.data.get("user"), self.data.get("number"))
 
 
-def compare(histories: Mapping[str, History], stored: Mapping[str, str], arrived: Sequence[Arrived]) -> Iterator[Case]:
+def compare(
+    histories: Mapping[str, History],
+    stories: Mapping[str, Story],
+    stored: Mapping[str, str],
+    arrived: Sequence[Arrived],
+) -> Iterator[Case]:
     """`stored` is what the store says of each event, by the id of its message."""
     told = {each.id: each for history in histories.values() for each in history.happened}
     first: dict[str, Arrived] = {}
@@ -54,6 +61,8 @@ def compare(histories: Mapping[str, History], stored: Mapping[str, str], arrived
         else:
             first[event.id] = each
             yield from _alone(event, each)
+            if event.user in stories:
+                yield from _early(event, stories[event.user], each)
             last = newest.get(event.user, 0)
             if event.number < last:
                 detail = f"it came at {each.at:.3f}, after event {last}"
@@ -79,6 +88,13 @@ def _alone(event: Happened, arrived: Arrived) -> Iterator[Case]:
     differ = [f"{what}: has {has!r}, must have {must!r}" for what, (has, must) in pairs.items() if has != must]
     if differ:
         yield Case("wrong", "event_wrong", event.id, ", ".join(differ))
+
+
+def _early(event: Happened, story: Story, arrived: Arrived) -> Iterator[Case]:
+    """Who is outside after an edit is not sent it; so it is asked for only of who stays inside from then on."""
+    if arrived.seq < event.after and not story.leaves_after(event.after - 1):
+        detail = f"told after edit {event.after}, it came at {arrived.at:.3f} after edit {arrived.seq}"
+        yield Case("out_of_order", "event_before_edit", event.id, detail)
 
 
 def _lost(histories: Mapping[str, History], stored: Mapping[str, str], first: Mapping[str, Arrived]) -> Iterator[Case]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import sqlalchemy as sa
@@ -12,8 +14,9 @@ from sqlalchemy.engine import Connection
 
 from connector.commands.prove import settling
 from connector.commands.prove.cases import Case
-from connector.commands.prove.comparing import Applied, Evidence, Known, Person
+from connector.commands.prove.comparing import OPT_OUT, Applied, Evidence, Known, Person
 from connector.commands.prove.comparing_events import Arrived
+from connector.commands.prove.comparing_webhooks import Filed, Said
 from connector.commands.prove.load import Load
 from connector.commands.prove.processes import Child
 from connector.sandbox.operations import Delete, Identify, Operation, Track
@@ -21,32 +24,44 @@ from connector.sandbox.state import State
 from connector.sandbox.state_file import StateFile
 from connector.store import inbox
 from connector.store.database import Database
-from connector.store.schema import events, mirror, pending
+from connector.store.schema import events, pending
 from connector.store.schema import users as users_table
 
 _PAGE = 10_000
+# What says nothing of what is lost, and is worth a look when there is much of it.
+_NOTICED = ("event_unread", "lease_lost", "not_renewed")
 
 
-async def acknowledged(session: aiohttp.ClientSession, sandbox_url: str) -> list[str]:
-    """The ids of the webhooks that were answered 2xx, repeats again."""
-    return await _listed(session, f"{sandbox_url}/sandbox/webhooks/acknowledged")
+async def acknowledged(session: aiohttp.ClientSession, sandbox_url: str) -> list[tuple[str, Said]]:
+    """The webhooks that were answered 2xx by their ids, repeats again."""
+    found = await _listed(session, f"{sandbox_url}/sandbox/webhooks/acknowledged")
+    return [(each["event_id"], Said(each["kind"], each["customer_id"], each["timestamp"])) for each in found]
 
 
 async def unanswered(session: aiohttp.ClientSession, sandbox_url: str) -> set[str]:
     """The ids of those that the sandbox reported on its own, and tries again in an hour. One may be stored all the
     same, and its answer was cut."""
-    return set(await _listed(session, f"{sandbox_url}/sandbox/webhooks/queue"))
+    return {each["event_id"] for each in await _listed(session, f"{sandbox_url}/sandbox/webhooks/queue")}
 
 
-async def _listed(session: aiohttp.ClientSession, url: str) -> list[str]:
-    found: list[str] = []
+async def unordered(session: aiohttp.ClientSession, sandbox_url: str) -> list[Case]:
+    """Calls that left the order of what they said of one person to chance; it may have gone well."""
+    found = await _listed(session, f"{sandbox_url}/sandbox/unordered")
+    return [
+        Case("out_of_order", each["what"], next(iter(each["who"].values())), f"at {each['at']:.3f}: {each['detail']}")
+        for each in found
+    ]
+
+
+async def _listed(session: aiohttp.ClientSession, url: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
     after = ""
     while True:
         async with session.get(f"{url}?limit={_PAGE}{after}") as response:
             page = await response.json()
         if not page:
             return found
-        found += [each["event_id"] for each in page]
+        found += page
         after = f"&after={page[-1]['number']}"
 
 
@@ -54,7 +69,7 @@ def gather(
     db: Database,
     journal: Path,
     load: Load,
-    sent: set[str],
+    sent: Mapping[str, Said],
     unanswered: set[str],
     others: Sequence[Case],
 ) -> Evidence:
@@ -64,10 +79,14 @@ def gather(
         stories=load.stories,
         sent=sent,
         unanswered=unanswered,
-        events=db.read(_events),
+        filed=db.read(_filed),
         users=db.read(_users),
         people=[
-            Person(each.id or each.cio_id, {**each.attributes, **({"email": each.email} if each.email else {})})
+            Person(
+                each.id or each.cio_id,
+                {**each.attributes, **({"email": each.email} if each.email else {})},
+                each.created,
+            )
             for each in customerio.people
         ],
         applied=applied,
@@ -83,10 +102,30 @@ def gather(
 def failed_tasks(children: Sequence[Child], folder: Path) -> Iterator[Case]:
     """Tasks that failed for another reason than that the store was away: the log has each with its traceback."""
     for child in children:
-        for line in (folder / f"{child.name}.log").read_text(errors="replace").splitlines():
+        for line in _logged(child, folder):
             if '"task_failed"' in line:
-                said = json.loads(line)
-                yield Case("crashed", "task_failed", child.name, f"{said.get('task')}: {said.get('exception')}")
+                yield Case("crashed", "task_failed", child.name, _failure(line))
+
+
+def noticed(children: Sequence[Child], folder: Path) -> Counter[str]:
+    """How many lines of the logs have one of these words."""
+    found: Counter[str] = Counter()
+    for child in children:
+        for line in _logged(child, folder):
+            found.update(word for word in _NOTICED if f'"{word}"' in line)
+    return found
+
+
+def _logged(child: Child, folder: Path) -> list[str]:
+    return (folder / f"{child.name}.log").read_text(errors="replace").splitlines()
+
+
+def _failure(line: str) -> str:
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return line  # it was killed amid the line
+    return f"{said.get('task')}: {said.get('exception')}"
 
 
 def _gone_through(journal: Path) -> tuple[State, list[Applied], list[Arrived]]:
@@ -95,6 +134,7 @@ def _gone_through(journal: Path) -> tuple[State, list[Applied], list[Arrived]]:
     customerio = State(lambda: now)
     applied: list[Applied] = []
     arrived: list[Arrived] = []
+    newest: dict[str, int] = {}
 
     def apply(at: float, operation: Operation) -> None:
         nonlocal now
@@ -104,9 +144,13 @@ def _gone_through(journal: Path) -> tuple[State, list[Applied], list[Arrived]]:
         customerio.apply(operation)
         reason = customerio.log[-1].reason if customerio.refused.total() > refused else None
         if isinstance(operation, Identify | Delete):
-            applied.append(_applied(at, operation, reason))
+            done = _applied(at, operation, reason)
+            if done.seq is not None and reason is None:
+                newest[done.customer_id] = max(done.seq, newest.get(done.customer_id, 0))
+            applied.append(done)
         elif isinstance(operation, Track):
-            arrived.append(_arrived(at, operation, reason, was_there=was_there))
+            come = _arrived(at, operation, reason, was_there=was_there)
+            arrived.append(come._replace(seq=newest.get(come.customer_id, 0)))
 
     file = StateFile(journal)
     try:
@@ -119,7 +163,9 @@ def _gone_through(journal: Path) -> tuple[State, list[Applied], list[Arrived]]:
 def _applied(at: float, operation: Identify | Delete, reason: str | None) -> Applied:
     if isinstance(operation, Delete):
         return Applied(at, operation.who.value, "delete", None, reason)
-    return Applied(at, operation.who.value, "identify", operation.attributes.get("seq"), reason)
+    attributes = operation.attributes
+    opts_out = attributes[OPT_OUT] is True if OPT_OUT in attributes else None
+    return Applied(at, operation.who.value, "identify", attributes.get("seq"), reason, opts_out)
 
 
 def _is_there(customerio: State, operation: Track) -> bool:
@@ -139,29 +185,26 @@ def _stored(connection: Connection) -> dict[str, str]:
     return {source_id: outbound if reason is None else f"{outbound}: {reason}" for source_id, outbound, reason in rows}
 
 
-def _events(connection: Connection) -> list[str]:
-    """The webhooks' ids."""
-    query = sa.select(events.c.source_id).where(events.c.source == inbox.CUSTOMERIO)
-    return list(connection.execute(query).scalars())
+def _filed(connection: Connection) -> list[Filed]:
+    rows = connection.execute(
+        sa.select(events.c.source_id, users_table.c.external_id, events.c.context, events.c.name, events.c.occurred_at)
+        .select_from(events.outerjoin(users_table, users_table.c.id == events.c.user_id))
+        .where(events.c.source == inbox.CUSTOMERIO)
+    )
+    return [
+        Filed(source_id, user, context.get("kind"), name, at.timestamp()) for source_id, user, context, name, at in rows
+    ]
 
 
 def _users(connection: Connection) -> list[Known]:
-    said_at = users_table.c.opt_changed_at
-    missed = users_table.c.opted_out & mirror.c.deleted_at.is_(None) & (said_at < mirror.c.created_at)
     rows = connection.execute(
         sa.select(
             users_table.c.external_id,
             users_table.c.attributes,
             sa.case((pending.c.parked_at.is_not(None), sa.func.coalesce(pending.c.reason, ""))),
             users_table.c.opted_out,
-            sa.func.coalesce(missed, sa.false()),
-        ).select_from(
-            users_table.outerjoin(mirror, mirror.c.user_id == users_table.c.id).outerjoin(
-                pending, pending.c.user_id == users_table.c.id
-            )
-        )
+        ).select_from(users_table.outerjoin(pending, pending.c.user_id == users_table.c.id))
     )
     return [
-        Known(name or "", attributes.get("seq", 0), parked, opted_out, bool(has_to_be_out))
-        for name, attributes, parked, opted_out, has_to_be_out in rows
+        Known(name or "", attributes.get("seq", 0), parked, opted_out) for name, attributes, parked, opted_out in rows
     ]

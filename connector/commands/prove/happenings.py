@@ -22,13 +22,14 @@ _HIGHEST_TOTAL = 1000
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """One event. `number` counts the user's from 1."""
+    """One event. `number` counts the user's from 1; `after` is their last edit that was acknowledged before it."""
 
     user: str
     number: int
     kind: str
     at: datetime
     properties: dict[str, Any]
+    after: int = 0
 
     @property
     def id(self) -> str:
@@ -67,8 +68,8 @@ class History:
     happened: list[Happened] = field(default_factory=list)
     said: int = 0
 
-    def add(self, kind: str, rng: random.Random) -> Happened:
-        """The next event, one of KINDS."""
+    def add(self, kind: str, rng: random.Random, after: int = 0) -> Happened:
+        """The next event, one of KINDS, told after that edit."""
         number = len(self.happened) + 1
         properties: dict[str, Any] = {"user": self.user, "number": number}
         if kind == "page":
@@ -77,7 +78,7 @@ class History:
             properties["total"] = rng.randrange(_HIGHEST_TOTAL)
         before = self.happened[-1].at if self.happened else self.since
         at = before + timedelta(seconds=rng.choice(_SECONDS_BETWEEN))
-        self.happened.append(Happened(self.user, number, kind, at, properties))
+        self.happened.append(Happened(self.user, number, kind, at, properties, after))
         return self.happened[-1]
 
 

@@ -66,13 +66,13 @@ async def go_on(
     loop = asyncio.get_running_loop()
     began = loop.time()
     for number in range(wanted.kills):
+        await asyncio.sleep(began + _LEAST_SECONDS * number / wanted.kills - loop.time())
         part = wanted.events * (number + 1) // wanted.kills - wanted.events * number // wanted.kills
         await _send(session, sandbox_url, part)
         if number in restart_before and wanted.restart_command:
             await asyncio.sleep(rng.uniform(*_AFTER_START_SECONDS))
             await _restart(wanted.restart_command)
             killed.restarts += 1
-        await asyncio.sleep(began + _LEAST_SECONDS * number / wanted.kills - loop.time())
         victim = rng.choice(children)
         early = rng.random() < _EARLY
         if not early:

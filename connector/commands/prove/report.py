@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from connector.commands.prove import comparing_webhooks
 from connector.commands.prove.cases import KINDS, Case
 from connector.commands.prove.comparing import Applied, Evidence
 from connector.commands.prove.comparing_events import REPEATED
@@ -25,7 +26,9 @@ class Figures:
     `returned` people who were made anew after a delete, `dropped` identifies that came late and had no effect.
 
     Of events of users, `events_told` were acknowledged, `events_unwanted` of them not whitelisted and `events_away`
-    told while the user was outside; `events_out` arrived, `events_repeated` had done so before and had no effect."""
+    told while the user was outside; `events_out` arrived, `events_repeated` had done so before and had no effect.
+
+    `opt_outs` are people of whom one was acknowledged; `noticed` are lines of the logs, by their word."""
 
     seconds: float
     kills: int
@@ -34,6 +37,7 @@ class Figures:
     restarts: int
     webhooks: int
     answers: int
+    opt_outs: int
     users: int
     edits: int
     moves: int
@@ -47,6 +51,7 @@ class Figures:
     events_out: int
     events_repeated: int
     faults: dict[str, int]
+    noticed: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,8 @@ class Outcome:
             "kills_while_sending": (moved.kills_while_sending, some),
             "restarts": (moved.restarts, wanted.restarts),
             "webhooks": (moved.webhooks, wanted.events),
+            # Ten times as many are reported, to speak of chance.
+            "opt_outs": (moved.opt_outs, wanted.events // 1000),
             "delivered": (moved.delivered, wanted.users + wanted.events // 40),
             "moves": (moved.moves, 1),
             "deleted": (moved.deleted, 1),
@@ -112,7 +119,10 @@ def describe(outcome: Outcome) -> Iterator[str]:
         f"{moved.kills:>10,}  kill -9: {moved.kills_while_receiving:,} with webhooks under way, "
         f"{moved.kills_while_sending:,} with users in flight; {moved.restarts:,} restarts of the database"
     )
-    yield f"{moved.webhooks:>10,}  webhooks acknowledged, {moved.answers:,} answers 200 with the repeats"
+    yield (
+        f"{moved.webhooks:>10,}  webhooks acknowledged, {moved.answers:,} answers 200 with the repeats; "
+        f"{moved.opt_outs:,} people opted out"
+    )
     yield f"{moved.edits:>10,}  edits of {moved.users:,} users acknowledged, {moved.moves:,} of them moves in or out"
     yield (
         f"{moved.delivered:>10,}  edits delivered, {moved.deleted:,} people deleted, {moved.returned:,} made anew; "
@@ -124,6 +134,9 @@ def describe(outcome: Outcome) -> Iterator[str]:
         f"{moved.events_repeated:,} came again and were dropped there by their ids"
     )
     yield f"{sum(moved.faults.values()):>10,}  faults met: {faults or 'none'}"
+    if moved.noticed:
+        found = ", ".join(f"{count:,} {word}" for word, count in sorted(moved.noticed.items()))
+        yield f"{sum(moved.noticed.values()):>10,}  lines of the logs to look at: {found}"
     yield f"{'':10}  {', '.join(f'{counted[kind]:,} {kind}' for kind in KINDS)}"
     for case in outcome.cases[:_SHOWN]:
         yield f"  {case.kind}: {case.what}  {case.who}  {case.detail[:_LONGEST_DETAIL]}".rstrip()
@@ -137,9 +150,15 @@ def describe(outcome: Outcome) -> Iterator[str]:
 
 
 def figures(
-    seconds: float, killed: Killed, load: Load, answers: Sequence[str], found: Evidence, faults: Mapping[str, int]
+    seconds: float,
+    killed: Killed,
+    load: Load,
+    answers: int,
+    found: Evidence,
+    faults: Mapping[str, int],
+    noticed: Mapping[str, int],
 ) -> Figures:
-    """Of a proof that took so long; `answers` are ids, repeats among them."""
+    """Of a proof that took so long."""
     effective = [each for each in found.applied if each.refused is None]
     delivered = {(each.customer_id, each.seq) for each in effective if each.seq is not None}
     return Figures(
@@ -149,7 +168,8 @@ def figures(
         kills_while_sending=killed.sending,
         restarts=killed.restarts,
         webhooks=len(found.sent),
-        answers=len(answers),
+        answers=answers,
+        opt_outs=len(comparing_webhooks.opted_out(found.sent)),
         users=len(load.stories),
         edits=load.edits,
         moves=load.moves,
@@ -163,6 +183,7 @@ def figures(
         events_out=len({each.told_as for each in found.arrived if each.refused is None}),
         events_repeated=sum(each.refused == REPEATED for each in found.arrived),
         faults=dict(faults),
+        noticed=dict(noticed),
     )
 
 

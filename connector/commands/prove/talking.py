@@ -64,7 +64,8 @@ class Talking:
             happened: list[Happened] = []
             while told < due and sum(each.is_wanted for each in happened) < _MOST_AT_ONCE:
                 history = self.histories[self._speaker(names, rng, is_first=not happened)]
-                row = [history.add(next(kinds), rng) for _ in range(rng.randint(1, _MOST_IN_A_ROW))]
+                said = self._stories[history.user].said
+                row = [history.add(next(kinds), rng, said) for _ in range(rng.randint(1, _MOST_IN_A_ROW))]
                 told += sum(each.is_wanted for each in row)
                 happened += row
             if happened:

@@ -25,6 +25,7 @@ from connector.sandbox.operations import Operation
 from connector.sandbox.read_back import STATE
 from connector.sandbox.requests import v1_requests, v2_operations
 from connector.sandbox.requests.limits import Problem
+from connector.sandbox.unordered import UNORDERED
 
 # Draws the order in which the items of a batch are applied; without one, it is that of the batch.
 BATCH_ORDER = web.AppKey("BATCH_ORDER", random.Random)
@@ -167,6 +168,7 @@ def _apply_v1_component(request: web.Request, read: Operation | list[Problem]) -
 
 
 def _apply(request: web.Request, accepted: Sequence[Operation]) -> web.Response:
+    request.app[UNORDERED].take(request, accepted)
     state = request.app[STATE]
     for operation in accepted:
         state.apply(operation)

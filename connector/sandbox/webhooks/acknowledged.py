@@ -5,6 +5,7 @@ In the order of the answers, whichever way it was sent, a repeat again. In memor
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
@@ -16,10 +17,13 @@ _KEPT = 1_000_000
 
 
 class Acknowledgement(NamedTuple):
-    """`number` counts all; `timestamp` is the webhook's own and `at` that of the answer, both in unix seconds."""
+    """`number` counts all; `timestamp` is the webhook's own and `at` that of the answer, both in unix seconds. An
+    empty `customer_id`: it was about somebody who has none."""
 
     number: int
     event_id: str
+    kind: str
+    customer_id: str
     timestamp: int
     at: float
 
@@ -36,7 +40,9 @@ class Acknowledged:
 
     def add(self, report: Report, at: float) -> None:
         self.total += 1
-        self._kept.append(Acknowledgement(self.total, report.event_id, report.timestamp, at))
+        customer_id = str(report.data.get("customer_id") or "")
+        kind = sys.intern(report.kind)  # so that a million of them take little room
+        self._kept.append(Acknowledgement(self.total, report.event_id, kind, customer_id, report.timestamp, at))
 
     def read(self, after: int | None = None) -> Iterator[Acknowledgement]:
         """The oldest first; `after`: only those with a higher number."""

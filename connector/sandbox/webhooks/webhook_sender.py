@@ -22,7 +22,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -33,8 +33,8 @@ _LOG = logging.getLogger(__name__)
 
 
 class Report(Protocol):
-    """A webhook in whichever format: `kind` is its name, `timestamp` (unix seconds) that of what it reports, `body` the
-    same bytes each time."""
+    """A webhook in whichever format: `kind` is its name, `timestamp` (unix seconds) that of what it reports, `data`
+    what it says of that, `body` the same bytes each time."""
 
     @property
     def event_id(self) -> str: ...
@@ -44,6 +44,9 @@ class Report(Protocol):
 
     @property
     def timestamp(self) -> int: ...
+
+    @property
+    def data(self) -> dict[str, Any]: ...
 
     @property
     def body(self) -> bytes: ...

@@ -1,5 +1,5 @@
-"""The task that deletes what is no longer kept: raw webhooks that were read and the log of attempts, as long as the
-settings say, and the counts of what was decided.
+"""The task that deletes what is no longer kept: raw webhooks that were read, the log of attempts, and events, each
+after as long as the settings say, and the counts of what was decided.
 
     every 10 minutes    look at a page (a reading transaction) -> delete what is old in it (a writing one) -> rest -> …
 
@@ -12,18 +12,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from sqlalchemy.engine import Connection
 
 from connector import log
-from connector.settings import Settings
+from connector.settings import Settings, Store
 from connector.store import decided, retention
 from connector.store.database import Database
 
 _EVERY = 600.0
 _REST = 20  # times as long as the page took
 _log = log.get("retention")
+
+_Look: TypeAlias = Callable[[Connection, datetime, int], retention.Page | None]
+_Delete: TypeAlias = Callable[[Connection, datetime, retention.Page], int]
+_HowLong: TypeAlias = Callable[[Store], timedelta | None]
+
+_TABLES: dict[str, tuple[_Look, _Delete, _HowLong]] = {
+    "webhooks": (retention.old_webhooks, retention.delete_webhooks, lambda kept: kept.webhook_bodies),
+    "attempts": (retention.old_attempts, retention.delete_attempts, lambda kept: kept.attempts),
+    "events": (retention.old_events, retention.delete_events, lambda kept: kept.events),
+}
 
 
 async def run(
@@ -39,40 +50,32 @@ async def delete_old(
     db: Database, settings: Callable[[], Settings], clock: Callable[[], datetime], stopping: asyncio.Event
 ) -> dict[str, int]:
     """One walk through each table; how many rows went, by table."""
-    deleted = {
-        "webhooks": await _walk(
-            db,
-            retention.old_webhooks,
-            retention.delete_webhooks,
-            lambda: clock() - settings().store.webhook_bodies,
-            stopping,
-        ),
-        "attempts": await _walk(
-            db, retention.old_attempts, retention.delete_attempts, lambda: clock() - settings().store.attempts, stopping
-        ),
-    }
+    deleted = {}
+    for table, (look, delete, how_long) in _TABLES.items():
+
+        def before(how_long: _HowLong = how_long) -> datetime | None:
+            kept = how_long(settings().store)
+            return None if kept is None else clock() - kept
+
+        deleted[table] = await _walk(db, look, delete, before, stopping)
     await db.run(decided.forget, clock())
     if any(deleted.values()):
-        _log.info("retention_deleted", webhooks=deleted["webhooks"], attempts=deleted["attempts"])
+        _log.info("retention_deleted", **deleted)
     return deleted
 
 
 async def _walk(
-    db: Database,
-    look: Callable[[Connection, datetime, int], retention.Page | None],
-    delete: Callable[[Connection, datetime, retention.Page], int],
-    before: Callable[[], datetime],
-    stopping: asyncio.Event,
+    db: Database, look: _Look, delete: _Delete, before: Callable[[], datetime | None], stopping: asyncio.Event
 ) -> int:
+    """One walk; `before` is asked for each page, and None keeps everything."""
     loop = asyncio.get_running_loop()
     deleted = after = 0
     while not stopping.is_set():
         began = loop.time()
-        page = await db.run_read(look, before(), after)
-        if page is None:
+        if (limit := before()) is None or (page := await db.run_read(look, limit, after)) is None:
             break
         if page.old:
-            deleted += await db.run(delete, before(), page)
+            deleted += await db.run(delete, limit, page)
         after = page.last
         await _pause(stopping, _REST * (loop.time() - began))
     return deleted

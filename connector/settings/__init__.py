@@ -1,7 +1,6 @@
 """The settings, as one frozen record: every key that this version knows, its default, and what must agree.
 
-Values are checked here, files are read by `settings_file`. Secrets arrive resolved and stay `SecretStr`. A
-key that belongs to a later version is no field; `LATER` names it, so that the admin hears "not yet".
+Values are checked here, files are read by `settings_file`. Secrets arrive resolved and stay `SecretStr`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr, model_validator
 
-from connector.settings import names, patterns, references
+from connector.settings import kept_events, names, patterns, references
 from connector.settings import values as values
 from connector.settings.condition_tables import read
 
@@ -33,16 +32,9 @@ from connector.settings.conditions import Property as Property
 from connector.settings.conditions import Reference as Reference
 from connector.settings.conditions import Segment as Segment
 from connector.settings.conditions import plain
-from connector.settings.faults import Path, Problem, did_you_mean, quoted, refused
+from connector.settings.faults import Problem, did_you_mean, quoted, refused
 
 MOST_SEGMENTS = 500
-
-# Tables and keys of the full contract that this version refuses.
-LATER: frozenset[Path] = frozenset(
-    {
-        ("store", "events"),
-    }
-)
 
 # In `events.names`: views, which have a name of their own or none, and are meant as such.
 VIEWS = frozenset({"page", "screen"})
@@ -81,11 +73,15 @@ class Admin(_Table):
 
 
 class Store(_Table):
-    """`url` may hold a password. As loaded from a file, an SQLite path in it is absolute."""
+    """`url` may hold a password. As loaded from a file, an SQLite path in it is absolute.
+
+    The others say how long something is kept; `events` is None where they are kept forever.
+    """
 
     url: values.StoreUrl = SecretStr("sqlite:///connector.db")
     webhook_bodies: values.Duration = timedelta(days=30)
     attempts: values.Duration = timedelta(days=30)
+    events: values.DurationOrForever = None
     indexed_attributes: values.OwnAttributes = ()
 
 
@@ -263,6 +259,7 @@ class Settings(_Table):
             *_segments(self),
             *_names(self.people),
             *_deleting(self),
+            *_keeping(self),
         ]:
             raise refused(*problems)
         return self
@@ -359,6 +356,12 @@ def _deleting(settings: Settings) -> Iterator[Problem]:
             "delete would be subscribed; `blind = true` allows it all the same"
         )
         yield Problem(("people", "delete", "enabled"), message)
+
+
+def _keeping(settings: Settings) -> Iterator[Problem]:
+    store = settings.store
+    if store.events is not None:
+        yield from kept_events.problems(store.events, settings.events.max_age, store.webhook_bodies, settings.segments)
 
 
 def _names(people: People) -> Iterator[Problem]:

@@ -136,6 +136,8 @@ def _plain(value: Any, where: Path) -> Any:
         return [_plain_pick(each) for each in value]
     if isinstance(value, timedelta):
         return values.duration_text(value)
+    if value is None and where == ("store", "events"):
+        return "forever"
     return "unlimited" if value is None and where[0] == "guard" else value
 
 

@@ -131,6 +131,8 @@ def _key(where: Path, told: Mapping[str, Any], made: Mapping[str, Any]) -> dict[
         return {"anyOf": [key["items"], key]}
     if where[0] == "guard" and key["type"] == "integer":
         return {"anyOf": [key, {"const": "unlimited"}]}
+    if where == ("store", "events"):
+        return {"anyOf": [key, {"const": "forever"}]}
     return key
 
 

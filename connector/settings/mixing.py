@@ -1,9 +1,12 @@
-"""The settings that are in force while an edit is held: who and what is sent as before, the rest as the edit says."""
+"""The settings that are in force while an edit is held: who and what is sent as before, the rest as the edit says.
+Events, which segments count, are kept as long as either says.
+"""
 
 from __future__ import annotations
 
 import secrets
 import tomllib
+from datetime import timedelta
 from typing import Any
 
 from pydantic import SecretStr, ValidationError
@@ -20,8 +23,9 @@ def mixed(before: Settings, edit: Settings) -> Settings:
     """Who and what `before` says is sent, and where; the rest of the `edit`. What can't go together is `before` as it
     is: deletion goes on only where opt-outs are learnt."""
     kept = {name: getattr(before, name) for name in _WHO_AND_WHAT}
+    store = edit.store.model_copy(update={"events": _longer(before.store.events, edit.store.events)})
     try:
-        return Settings.model_validate({**dict(edit), **kept, "customerio": _customerio(before, edit)})
+        return Settings.model_validate({**dict(edit), **kept, "store": store, "customerio": _customerio(before, edit)})
     except ValidationError:
         return before
 
@@ -37,6 +41,11 @@ def of_text(text: str) -> Settings | None:
         return Settings.model_validate({**kept, "customerio": customerio, "webhooks": {"url_key": _UNKNOWN}})
     except (ValueError, TypeError, AttributeError):
         return None
+
+
+def _longer(one: timedelta | None, other: timedelta | None) -> timedelta | None:
+    """None is forever."""
+    return None if one is None or other is None else max(one, other)
 
 
 def _customerio(before: Settings, edit: Settings) -> Customerio:

@@ -48,6 +48,14 @@ def duration_text(value: timedelta) -> str:
     return f"{value // whole[unit]}{unit}"
 
 
+def _duration_or_forever(value: object) -> timedelta | None:
+    if value is None or value == "forever":
+        return None
+    fine = isinstance(value, timedelta) or (isinstance(value, str) and DURATION.fullmatch(value) is not None)
+    unless(fine, 'must be "forever" or a duration such as "400d"')
+    return duration(value)
+
+
 def _limit(value: object) -> object:
     unless(not isinstance(value, str) or value == "unlimited", 'must be a whole number or "unlimited"')
     return None if value == "unlimited" else value
@@ -201,6 +209,7 @@ def as_tuple(value: object) -> object:
 
 
 Duration: TypeAlias = Annotated[timedelta, BeforeValidator(duration)]
+DurationOrForever: TypeAlias = Annotated[timedelta | None, BeforeValidator(_duration_or_forever)]
 Limit: TypeAlias = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_limit)]
 Share: TypeAlias = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1, allow_inf_nan=False)]
 Host: TypeAlias = Annotated[str, AfterValidator(_host)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from connector.settings import LATER, Pick, Settings
+from connector.settings import Pick, Settings
 from connector.settings import faults as faults
 from connector.settings.faults import Path, Problem
 
@@ -98,8 +98,6 @@ def _unknown_key(where: Path) -> str:
     """What to say about a key that the model doesn't have at this place."""
     *_, key = where
     table = where[:-1]
-    if where in LATER:
-        return "is not yet supported in this version"
     if table[:2] == ("people", "attributes"):
         own = sorted(field.alias or name for name, field in Pick.model_fields.items())
         return f"unknown key{faults.did_you_mean(str(key), own) or _known(own)}"
@@ -108,13 +106,13 @@ def _unknown_key(where: Path) -> str:
     hint = faults.did_you_mean(str(key), own)
     homes = [other for other, keys in tables.items() if other and key in keys]
     if homes:
-        belongs = " or ".join(_header(home, str(key)) for home in homes)
+        belongs = " or ".join(map(_header, homes))
         return f"unknown key here, it belongs to {belongs}{hint}"
     if hint:
         return f"unknown {'key' if table else 'key or table'}{hint}"
     elsewhere = {name: other for other, keys in tables.items() for name in keys}
     if meant := faults.near(str(key), elsewhere):
-        return f"unknown key; did you mean {faults.quoted(meant)}, which belongs to {_header(elsewhere[meant], meant)}?"
+        return f"unknown key; did you mean {faults.quoted(meant)}, which belongs to {_header(elsewhere[meant])}?"
     return f"unknown key{_known(own)}"
 
 
@@ -122,17 +120,14 @@ def _known(keys: Iterable[str]) -> str:
     return f"; known here: {', '.join(keys)}"
 
 
-def _header(table: Path, key: str) -> str:
-    later = table in LATER or (*table, key) in LATER
-    return f"[{faults.written(table)}]" + (" (which is not yet supported in this version)" if later else "")
+def _header(table: Path) -> str:
+    return f"[{faults.written(table)}]"
 
 
 def _tables() -> dict[Path, list[str]]:
-    """The keys of each table that has fixed ones, this version's first; () is the top of the file."""
+    """The keys of each table that has fixed ones; () is the top of the file."""
     tables: dict[Path, list[str]] = {(): list(Settings.model_fields)}
     for name, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             tables[name,] = list(field.annotation.model_fields)
-    for *table, key in sorted(LATER, key=lambda place: (len(place), tuple(map(str, place)))):
-        tables.setdefault(tuple(table), []).append(str(key))
     return tables

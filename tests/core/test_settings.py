@@ -86,6 +86,18 @@ def test_other_limits_are_refused(written: object) -> None:
         read({"guard": {"max_creates": written}})
 
 
+@pytest.mark.parametrize(("written", "meant"), [("forever", None), ("30d", timedelta(days=30))])
+def test_events_are_kept_forever_or_for_a_while(written: str, meant: timedelta | None) -> None:
+    assert read({"store": {"events": written}}).store.events == meant
+
+
+def test_segments_may_look_back_as_far_as_events_are_kept() -> None:
+    buyers = {"event": "Bought", "within": "90d"}
+    loyal = {"all": [{"segment": "Buyers"}, {"attribute": "seen_at", "within": "400d"}]}
+    read({"store": {"events": "90d"}, "segments": {"Buyers": buyers, "Loyal": loyal}})
+    read({"store": {"events": "forever"}, "segments": {"Buyers": {"event": "Bought"}}})
+
+
 def test_one_customer_id_may_be_written_without_a_list() -> None:
     assert read({"people": {"customer_id": "email"}}).people.customer_id == ("email",)
     assert read({"people": {"customer_id": ["id", "email"]}}).people.customer_id == ("id", "email")

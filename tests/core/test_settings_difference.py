@@ -41,6 +41,7 @@ SENT = " (changes who or what is sent)"
         ({"sync": {"every": "10m"}}, 'sync.every: "5m" -> "10m"'),
         ({"log": {"personal_data": True}}, "log.personal_data: false -> true"),
         ({"customerio": {"region": "eu"}}, f'customerio.region: "us" -> "eu"{SENT}'),
+        ({"store": {"url": OLD["store"]["url"], "events": "60d"}}, 'store.events: "forever" -> "60d"'),
         ({"guard": {"max_deletes": 5}}, f'guard.max_deletes: "unlimited" -> 5{SENT}'),
         ({"guard": {"max_delete_share": 0.5}}, f"guard.max_delete_share: 0.05 -> 0.5{SENT}"),
         ({"server": {"port": 9}}, "server.port: 8080 -> 9 (after a restart)"),
@@ -138,6 +139,7 @@ OTHER: dict[str, Any] = {
     "people.attributes": ["plan"], "people.timezone": "Europe/Paris", "log.level": "debug", "log.format": "json",
     "webhooks.names": {}, "webhooks.ignore": ["*.drafted"], "store.indexed_attributes": ["plan"],
     "intake.origins": ["https://a.example"], "guard.max_delete_share": 0.5, "store.url": "sqlite:///b.db",
+    "store.events": "77d",
 }  # fmt: skip
 
 

@@ -54,16 +54,10 @@ ONE_FAULT = {
         'site_id = "x"',
         "line 1: site_id: unknown key here, it belongs to [customerio]",
     ),
-    "later key under the wrong table": (
-        '[server]\nevents = "1d"',
-        "line 2: server.events: unknown key here, it belongs to [store] (which is not yet supported in this version)",
-    ),
     "unknown key of a picked attribute": (
         '[people]\nattributes = [\n  "plan",\n  { name = "a", ass = "b" },\n]',
         'line 4: people.attributes[1].ass: unknown key; did you mean "as"?',
     ),
-    # Not yet
-    "key not yet": ('[store]\nevents = "1d"', "line 2: store.events: is not yet supported in this version"),
     "a fact that Customer.io doesn't report": (
         '[segments]\na = { attribute = "customerio.open_at", exists = true }',
         'line 2: segments.a.attribute: nothing of that name is learnt from Customer.io; did you mean "opened_at"?',
@@ -129,6 +123,39 @@ ONE_FAULT = {
     "duration": (
         '[sync]\nevery = "5 minutes"',
         'line 2: sync.every: must be a duration such as "500ms", "1s", "5m", "24h" or "7d", is another text',
+    ),
+    "duration, or forever": (
+        '[store]\nevents = "ever"',
+        'line 2: store.events: must be "forever" or a duration such as "400d"',
+    ),
+    "events that are kept too short": (
+        '[store]\nevents = "29d"',
+        ('line 2: store.events: must be "forever" or at least 30d: by an event that is stored its repeats are known'),
+    ),
+    "events that are deleted while they would be sent": (
+        '[store]\nevents = "59d"\n[events]\nmax_age = "60d"',
+        (
+            'line 2: store.events: must be "forever" or at least 60d: as long as events.max_age, or one that comes '
+            "once more would be sent again"
+        ),
+    ),
+    "events that go before their webhooks": (
+        '[store]\nevents = "59d"\nwebhook_bodies = "60d"',
+        (
+            'line 2: store.events: must be "forever" or at least 60d: as long as store.webhook_bodies, or the raw '
+            "webhook would outlive what was read from it"
+        ),
+    ),
+    "segment that looks back further than events are kept": (
+        '[store]\nevents = "90d"\n[segments]\na = { none = [{ event = "Bought", within = "91d" }] }',
+        "line 4: segments.a.none[0].within: must be at most 90d: store.events keeps events no longer",
+    ),
+    "segment that counts events ever, where they are kept a while": (
+        '[store]\nevents = "90d"\n[segments]\na = { event = "Bought" }',
+        (
+            "line 4: segments.a: counts all events ever, and store.events keeps them for 90d: give it a `within` of "
+            "at most that"
+        ),
     ),
     "URL": (
         '[server]\npublic_url = "connector.example.com"',
@@ -796,7 +823,7 @@ def test_the_example_loads_and_says_the_defaults() -> None:
     # The region has no default, and a relative path is made absolute.
     stripped = settings.model_copy(
         update={
-            "store": Settings().store,
+            "store": settings.store.model_copy(update={"url": Settings().store.url}),
             "customerio": settings.customerio.model_copy(update={"region": None}),
         }
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from connector.settings import Settings, mixing
 
@@ -45,6 +48,20 @@ def test_the_key_stays_with_its_workspace() -> None:
 def test_what_can_not_go_together_stays_as_it_was() -> None:
     before = made(people={"delete": {"enabled": True}})
     assert mixing.mixed(before, made(webhooks={"signing_keys": []}, log={"level": "debug"})) == before
+
+
+@pytest.mark.parametrize(
+    ("before", "edit", "meant"),
+    [("forever", "90d", None), ("400d", "90d", timedelta(days=400)), ("90d", "400d", timedelta(days=400))],
+)
+def test_events_are_kept_as_long_as_either_says(before: str, edit: str, meant: timedelta | None) -> None:
+    def buyers(kept: str) -> dict[str, Any]:
+        within = {} if kept == "forever" else {"within": kept}
+        return {"segments": {"Buyers": {"event": "Bought", **within}}, "store": {"events": kept}}
+
+    mixed = mixing.mixed(made(**buyers(before)), made(**buyers(edit), log={"level": "debug"}))
+    assert (mixed.store.events, mixed.log.level) == (meant, "debug")
+    assert mixed.segments == made(**buyers(before)).segments
 
 
 def test_a_revision_whose_secrets_are_gone_still_says_who_and_what_is_sent() -> None:

@@ -12,14 +12,16 @@ from tests.store import given
 from tests.store.given import webhook
 
 
-def test_old_bodies_are_deleted_events_and_unread_webhooks_stay(db: Database, place: Place) -> None:
+def test_old_bodies_and_older_events_are_deleted_and_unread_webhooks_stay(db: Database, place: Place) -> None:
     now = app.now()
     given.read(db, *(webhook(f"old {number}") for number in range(3)), b"unread", now=now - timedelta(days=8))
     given.read(db, webhook("young"), now=now)
-    place.write(store=f'url = "{place.store_url}"\nwebhook_bodies = "7d"')
+    given.read(db, webhook("oldest"), now=now - timedelta(days=31))
+    place.write(store=f'url = "{place.store_url}"\nwebhook_bodies = "7d"\nevents = "30d"')
     process = Process(place)
     try:
-        assert process.wait_for("retention_deleted")["webhooks"] == 3
+        deleted = process.wait_for("retention_deleted")
+        assert (deleted["webhooks"], deleted["events"]) == (4, 1)
     finally:
         assert process.terminate() == 0
     assert db.read(inbox.counts) == {"new": 0, "unread": 1}

@@ -167,7 +167,12 @@ def test_the_rows_of_a_lease_are_found_by_the_lease(db: Database, plan: Plan) ->
 
 def test_who_is_parked_is_counted_and_found_by_their_index(plan: Plan) -> None:
     tried = partial(backlog.replay, reason="refused", user_ids=None, since=NOW)
-    for fn, *arguments in ((backlog.parked_reasons,), (tried, NOW), (backlog.look_again, "another hash", NOW)):
+    for fn, *arguments in (
+        (backlog.parked_reasons,),
+        (tried, NOW),
+        (backlog.look_again, "another hash", NOW),
+        (backlog.parked_newest,),
+    ):
         found = plan(fn, *arguments)
         assert "ix_pending_parked" in found
         assert not reads_whole(found, "pending"), found
@@ -195,8 +200,10 @@ def test_a_walk_for_old_rows_goes_up_by_the_key(db: Database, plan: Plan) -> Non
     for table, fn, *arguments in (
         ("inbox", retention.old_webhooks, NOW, 0),
         ("attempts", retention.old_attempts, NOW, 0),
+        ("events", retention.old_events, NOW, 0),
         ("inbox", retention.delete_webhooks, NOW, page),
         ("attempts", retention.delete_attempts, NOW, page),
+        ("events", retention.delete_events, NOW, page),
     ):
         found = plan(fn, *arguments)
         assert ("INTEGER PRIMARY KEY" if db.dialect == "sqlite" else f"pk_{table}") in found, found
@@ -288,6 +295,10 @@ def test_what_sql_asks_for_what_is_parked_and_all_counts_have_an_index_each(db: 
         assert f"ix_events_{each}" in counting, counting
     assert not reads_whole(counting, "events"), counting
     assert not reads_whole(plan(event_counts.outlook, NOW), "events")
+    newest = plan(event_counts.parked_newest)
+    assert "ix_events_parked" in newest, newest
+    assert not reads_whole(newest, "events"), newest
+    assert not reads_whole(newest, "attempts"), newest
     assert "ix_events_parked" in plan(events_again._parked_ids, 0, "no_name", None, NOW)
 
 

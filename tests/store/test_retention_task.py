@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from connector import retention
 from connector.settings import Settings, Store
-from connector.store import attempts, inbox, schema
+from connector.store import attempts, events, inbox, schema
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW, webhook
@@ -22,8 +22,8 @@ def clock() -> datetime:
     return NOW
 
 
-def keeping(webhooks: timedelta = MONTH, attempts: timedelta = MONTH) -> Settings:
-    return Settings(store=Store(webhook_bodies=webhooks, attempts=attempts))
+def keeping(webhooks: timedelta = MONTH, attempts: timedelta = MONTH, events: timedelta | None = None) -> Settings:
+    return Settings(store=Store(webhook_bodies=webhooks, attempts=attempts, events=events))
 
 
 def have(db: Database, webhooks: int, tried: int, at: datetime) -> None:
@@ -54,11 +54,11 @@ async def test_each_table_is_kept_as_long_as_the_settings_say(db: Database, paus
     have(db, 1, 1, NOW)
     with capture_logs() as logs:
         deleted = await retention.delete_old(db, lambda: keeping(webhooks=WEEK), clock, asyncio.Event())
-    assert deleted == {"webhooks": 3, "attempts": 0}
+    assert deleted == {"webhooks": 3, "attempts": 0, "events": 0}
     [line] = [each for each in logs if each["event"] == "retention_deleted"]
-    assert (line["webhooks"], line["attempts"], line["log_level"]) == (3, 0, "info")
+    assert (line["webhooks"], line["attempts"], line["events"], line["log_level"]) == (3, 0, 0, "info")
     deleted = await retention.delete_old(db, lambda: keeping(attempts=WEEK), clock, asyncio.Event())
-    assert deleted == {"webhooks": 0, "attempts": 2}
+    assert deleted == {"webhooks": 0, "attempts": 2, "events": 0}
     assert db.read(inbox.count) == 1
     assert len(given.rows(db, schema.attempts)) == 1
 
@@ -66,7 +66,8 @@ async def test_each_table_is_kept_as_long_as_the_settings_say(db: Database, paus
 async def test_nothing_to_delete_is_nothing_to_tell(db: Database, pauses: list[float]) -> None:
     have(db, 1, 1, NOW)
     with capture_logs() as logs:
-        assert await retention.delete_old(db, keeping, clock, asyncio.Event()) == {"webhooks": 0, "attempts": 0}
+        deleted = await retention.delete_old(db, keeping, clock, asyncio.Event())
+    assert deleted == {"webhooks": 0, "attempts": 0, "events": 0}
     assert logs == []
 
 
@@ -95,7 +96,33 @@ async def test_an_edit_of_the_settings_counts_from_the_next_page_on(
 
     monkeypatch.setattr(retention, "_pause", edit)
     deleted = await retention.delete_old(db, lambda: settings[0], clock, asyncio.Event())
-    assert deleted == {"webhooks": 10, "attempts": 0}
+    assert deleted == {"webhooks": 10, "attempts": 0, "events": 0}
+
+
+async def test_events_are_kept_forever_unless_the_settings_say_how_long(db: Database, pauses: list[float]) -> None:
+    have(db, 3, 0, NOW - 20 * MONTH)
+    have(db, 1, 0, NOW)
+    deleted = await retention.delete_old(db, keeping, clock, asyncio.Event())
+    assert deleted == {"webhooks": 3, "attempts": 0, "events": 0}
+    deleted = await retention.delete_old(db, lambda: keeping(events=2 * MONTH), clock, asyncio.Event())
+    assert deleted == {"webhooks": 0, "attempts": 0, "events": 3}
+    assert db.read(events.count) == 1
+
+
+async def test_a_walk_through_events_ends_once_they_are_kept_forever(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have(db, 25, 0, NOW - 20 * MONTH)
+    await retention.delete_old(db, keeping, clock, asyncio.Event())
+    monkeypatch.setattr("connector.store.retention.PAGE", 10)
+    settings = [keeping(events=2 * MONTH)]
+
+    async def edit(_stopping: asyncio.Event, _seconds: float) -> None:
+        settings[0] = keeping()
+
+    monkeypatch.setattr(retention, "_pause", edit)
+    deleted = await retention.delete_old(db, lambda: settings[0], clock, asyncio.Event())
+    assert deleted == {"webhooks": 0, "attempts": 0, "events": 10}
 
 
 async def test_it_comes_back_every_ten_minutes_until_it_is_stopped(

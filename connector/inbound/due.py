@@ -91,6 +91,9 @@ def _read_singly(connection: Connection, ids: Sequence[int], wanted: Events, now
 
 
 def _is_about_a_value(error: sa.exc.StatementError) -> bool:
+    """False where it is about us, the session or the database: then no event is to blame."""
+    if isinstance(error, sa.exc.ProgrammingError | sa.exc.InternalError | sa.exc.InterfaceError):
+        return False
     # The driver of SQLite has no code for text that is none.
     return database.refused_a_value(error) or "Could not decode to UTF-8" in str(error.orig)
 

@@ -53,7 +53,7 @@ class Receiver:
             raise
         except web.HTTPRequestEntityTooLarge:
             self._metrics.webhooks.refused.labels("too_large").inc()
-            raise
+            raise errors.Refused(413, "too_large", "a webhook has at most 16 MiB") from None
         except (web.HTTPException, web.RequestPayloadError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is: a 500 would hold back the stream for an hour

@@ -53,12 +53,14 @@ class Outgoing:
 @dataclass(frozen=True, slots=True)
 class Agenda:
     """What is due of one user. `parked` can't be sent, by event; `waits_for` is the user's reason why none is sent now;
-    `again_at` is when there may be more to do, which nobody but us would notice."""
+    `again_at` is when there may be more to do, which nobody but us would notice. `is_put_off` is true where none was
+    looked at until then, so that what is known of earlier failures still holds."""
 
     outgoing: tuple[Outgoing, ...] = ()
     parked: Mapping[int, Unsendable] = field(default_factory=dict)
     waits_for: str | None = None
     again_at: datetime | None = None
+    is_put_off: bool = False
 
 
 EMPTY = Agenda()
@@ -97,7 +99,7 @@ def _of_users(
     for start in range(0, len(having), each_time):
         some = having[start : start + each_time]
         if size > _MOST_BYTES:
-            found |= dict.fromkeys(some, Agenda(again_at=now))
+            found |= dict.fromkeys(some, Agenda(again_at=now, is_put_off=True))
             continue
         due = due_events.of_users(connection, some, most)
         for user_id, events in due.events.items():
@@ -130,7 +132,7 @@ def _agenda(
     if to is None and anonymous_id is None:
         return Agenda(waits_for=_why_not(subject, decision, settings))
     if subject.user.id in under_way:
-        return Agenda(again_at=now + _MOMENT)
+        return Agenda(again_at=now + _MOMENT, is_put_off=True)
     limit = settings.guard.max_events_per_user
     room = None if limit is None else limit - (0 if lately is None else lately.sent)
     again_at = None

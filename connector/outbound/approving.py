@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -93,6 +93,13 @@ def _release(connection: Connection, hold: held.Hold, limit: int, now: datetime)
     return len(user_ids)
 
 
+def _release_some(connection: Connection, what: str, user_ids: Sequence[str], now: datetime) -> None:
+    database.lock_identities(connection)
+    listed = sorted(held.among(connection, what, user_ids))
+    pending.release(connection, listed, _APPROVED[what], now)
+    held.leave(connection, what, listed)
+
+
 def _is_settled(connection: Connection, hold: held.Hold) -> bool:
     """Whether all of it was approved. That everybody gets another id is a question of its own."""
     if hold.what == held.RENAME:
@@ -106,11 +113,18 @@ def with_the_settings(
     found: full_pass.Found,
     now: datetime,
     going: Callable[[], bool] = lambda: True,
+    only: Collection[str] | None = None,
 ) -> None:
     """After a pass: what it holds goes if it was approved with the settings. What came since, beyond that and beyond
-    what the guard lets go by itself, is held like anything else."""
+    what the guard lets go by itself, is held like anything else. With `only`, it goes for nobody but these users, and
+    not what concerns everybody."""
     for hold in list(found.holds):
         if not full_pass.approved(db, settings, hold, now):
+            continue
+        if only is not None:
+            if hold.what != held.RENAME:
+                db.write(_release_some, hold.what, sorted(only), now)
+                found.holds.remove(hold)
             continue
         released = approve(db, settings, hold.hash, None, now, going)
         db.write(approvals.used, settings.sent_hash(), hold.what)

@@ -75,20 +75,26 @@ class _Encoder(customerio.CustomerIO):  # type: ignore[misc]
 
 
 class TrackClient:
-    """One workspace. An async context manager; how many calls are under way at once is seen to inside. Without a
-    throttle it sends nothing, and only asks where the credentials lead.
+    """One workspace. An async context manager; that no more than `in_flight` calls are under way at once is seen to
+    inside. Without a throttle it sends nothing, and only asks where the credentials lead.
 
     `calls` counts the tries that went out, `last_success` is when one was last answered with a 2xx, a moment of the
-    monotonic clock.
+    monotonic clock. `heard` is told of each try of a call and its answer.
     """
 
-    def __init__(self, settings: Customerio, throttle: Throttle | None) -> None:
+    def __init__(
+        self,
+        settings: Customerio,
+        throttle: Throttle | None,
+        heard: Callable[[Request, Answer], None] | None = None,
+    ) -> None:
         api_key = settings.api_key.get_secret_value()
         self._encoder = _Encoder(settings.site_id, api_key, settings.region or "us", settings.track_url)
         self._authorization = aiohttp.encode_basic_auth(settings.site_id, api_key)
         self._throttle = throttle
+        self._heard = heard
         self._under_way = asyncio.Semaphore(settings.in_flight)
-        self._connections = settings.in_flight
+        self.in_flight = settings.in_flight
         self._session: aiohttp.ClientSession | None = None
         self._workspace: Workspace | None = None
         self.calls = 0
@@ -96,7 +102,7 @@ class TrackClient:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections),
+            connector=aiohttp.TCPConnector(limit=self.in_flight),
             headers={"Authorization": self._authorization, "Content-Type": "application/json"},
             auto_decompress=True,
         )
@@ -124,7 +130,11 @@ class TrackClient:
         """POST /api/v2/batch with operations that are encoded already. No try begins after the moment of the monotonic
         clock that `not_after` says before each; one takes at most so many `seconds`, and there is another one only if
         all end within TOTAL_SECONDS, the wait for a turn included."""
-        request = self._encoder.batch([msgspec.Raw(each) for each in operations])
+
+        def request() -> Request:
+            made: Request = self._encoder.batch([msgspec.Raw(each) for each in operations])
+            return made
+
         return await self._send(request, not_after, tries, seconds)
 
     async def identify(
@@ -139,7 +149,7 @@ class TrackClient:
         """PUT /api/v1/customers/{id}. The SDK's `identify` takes attributes as keywords, which can't be called
         `id` or `self`; so only its path is used."""
         request = self._encoder.send_request("PUT", self._path_of(customer_id), msgspec.Raw(body))
-        return await self._send(request, not_after, tries, seconds)
+        return await self._send(lambda: request, not_after, tries, seconds)
 
     async def delete(
         self,
@@ -151,7 +161,7 @@ class TrackClient:
     ) -> Answer:
         """DELETE /api/v1/customers/{id}."""
         request = self._encoder.send_request("DELETE", self._path_of(customer_id), None)
-        return await self._send(request, not_after, tries, seconds)
+        return await self._send(lambda: request, not_after, tries, seconds)
 
     async def event(
         self,
@@ -167,7 +177,8 @@ class TrackClient:
             url: str = self._encoder.get_events_query_string()
         else:
             url = f"{self._path_of(customer_id)}/events"
-        return await self._send(self._encoder.send_request("POST", url, msgspec.Raw(body)), not_after, tries, seconds)
+        request = self._encoder.send_request("POST", url, msgspec.Raw(body))
+        return await self._send(lambda: request, not_after, tries, seconds)
 
     async def region(self) -> Answer:
         """GET /api/v1/accounts/region: whether the credentials are good, and where the account lives. Not counted."""
@@ -192,7 +203,10 @@ class TrackClient:
         path: str = self._encoder.get_customer_query_string(customer_id)
         return path
 
-    async def _send(self, request: Request, not_after: Callable[[], float], tries: int, seconds: float) -> Answer:
+    async def _send(
+        self, made: Callable[[], Request], not_after: Callable[[], float], tries: int, seconds: float
+    ) -> Answer:
+        """`made` makes the request, which may be half a megabyte, only when it is among those under way."""
         throttle = self._throttle
         if throttle is None:
             raise RuntimeError("a client without a throttle sends nothing")
@@ -208,14 +222,17 @@ class TrackClient:
             tried += 1
             self.calls += 1
             answer = await self._once(request, seconds)
+            if self._heard is not None:
+                self._heard(request, answer)
             unheard = unheard or outcome.is_failing(answer)
-            if answer.status == 429:
-                await throttle.rate_limited(answer.retry_after)
+            if answer.status == 429 or _asks_for_a_rest(answer):
+                await throttle.rest(answer.retry_after, is_limited=answer.status == 429)
             elif answer.status is not None and 200 <= answer.status < 300:
                 self.last_success = time.monotonic()
             return answer
 
         async with self._under_way:
+            request = made()
             retrying = tenacity.AsyncRetrying(
                 retry=tenacity.retry_if_result(_worth_another_try),
                 # So that a last try that times out still ends within TOTAL_SECONDS.
@@ -247,9 +264,14 @@ class TrackClient:
 
 
 def _worth_another_try(answer: Answer) -> bool:
-    if answer.problem == "lease_ran_out":
+    if answer.problem == "lease_ran_out" or _asks_for_a_rest(answer):
         return False
     return answer.status is None or answer.status == 408 or answer.status >= 500
+
+
+def _asks_for_a_rest(answer: Answer) -> bool:
+    """True of a server that fails and says for how long: https://www.rfc-editor.org/rfc/rfc9110#name-retry-after"""
+    return answer.retry_after is not None and answer.status is not None and answer.status >= 500
 
 
 def _problem(error: Exception) -> Problem:

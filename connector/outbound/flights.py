@@ -65,7 +65,7 @@ class _Lease:
 
 class Flights:
     """All that is in hand under one revision of the settings. `heard` is told what each call and each claim came to;
-    once `going` says no, no wave of events begins."""
+    once `going` says no, no wave of events begins. With `only`, nobody but these users is claimed."""
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class Flights:
         gate: Gate,
         heard: Callable[[Tally], None],
         going: Callable[[], bool] = lambda: True,
+        only: Collection[str] | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -84,11 +85,12 @@ class Flights:
         self._gate = gate
         self._heard = heard
         self._going = going
+        self._only = only
         self._is_batch = settings.customerio.api == "batch"
         self._packer = encode.Packer()
         self._cargo: dict[str, Cargo] = {}  # packed, and not sent yet; by user
         self._leases: dict[str, _Lease] = {}
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: dict[asyncio.Task[None], int] = {}  # and how many users are in each
         self._in_calls: set[str] = set()
         self._begun: dict[str, Mirror | None] = {}  # creates, and what was known of them before
         self._outage: Outage | None = None
@@ -108,7 +110,10 @@ class Flights:
             raise
         finally:
             # Where one went wrong, the others are worth their record all the same.
-            await asyncio.gather(*self._calls, return_exceptions=True)
+            ended = await asyncio.gather(*self._calls, return_exceptions=True)
+            for error, users in zip(ended, self._calls.values(), strict=True):
+                if isinstance(error, Exception):  # the first has gone to the caller; of these nobody would hear
+                    _log.error("call_not_recorded", error=type(error).__name__, users=users)
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
             await asyncio.shield(self._give_back_what_was_not_sent())
@@ -149,7 +154,9 @@ class Flights:
         due; `claimed` says how many were."""
         token = secrets.token_hex(8)
         renewed, now = time.monotonic(), self._clock()
-        claims = await self._db.run(leases.claim, token, now, now + LEASE, limit, untried_first=untried_first)
+        claims = await self._db.run(
+            leases.claim, token, now, now + LEASE, limit, untried_first=untried_first, only=self._only
+        )
         self.claimed = len(claims)
         if not claims:
             return []
@@ -186,23 +193,24 @@ class Flights:
         """Begins all calls that are full with these users."""
         if not self._is_batch:
             for start in range(0, len(prepared), _SINGLE_USERS):
-                self._begin(self._send_waves(prepared[start : start + _SINGLE_USERS]))
+                self._begin_waves(prepared[start : start + _SINGLE_USERS])
             return
         with_events: list[Prepared] = []
         visitors: list[Prepared] = []
         for each in prepared:
             if each.claim.alone:
-                self._begin(self._send_waves([each]))
+                self._begin_waves([each])
             elif each.agenda.outgoing:
                 (visitors if each.agenda.outgoing[0].is_visitors else with_events).append(each)
             else:
                 cargo = parts_of(each)
                 self._send_packed(self._packer.add(cargo.work))
                 self._cargo[each.user_id] = cargo
-        if with_events:
-            self._begin(self._send_waves(with_events))
-        for start in range(0, len(visitors), _SINGLE_USERS):  # each event is a call of its own
-            self._begin(self._send_waves(visitors[start : start + _SINGLE_USERS]))
+        for group in filter(None, (with_events, visitors)):  # a visitor's event is a call of its own
+            self._begin_waves(group)
+        if with_events or visitors:
+            # They may come again and again, and every claim be full of them; the others are not to wait for that.
+            self.send_rest()
 
     def send_rest(self) -> None:
         """Begins the last call, full or not."""
@@ -243,17 +251,20 @@ class Flights:
 
     def _send_packed(self, works: Sequence[encode.Work]) -> None:
         if works:
-            self._begin(self._send_batch([self._cargo.pop(work.user_id) for work in works]))
+            self._begin(self._send_batch([self._cargo.pop(work.user_id) for work in works]), len(works))
 
-    def _begin(self, call: Coroutine[Any, Any, None]) -> None:
-        self._calls.add(asyncio.create_task(call))
+    def _begin_waves(self, group: Sequence[Prepared]) -> None:
+        self._begin(self._send_waves(group), len(group))
+
+    def _begin(self, call: Coroutine[Any, Any, None], users: int) -> None:
+        self._calls[asyncio.create_task(call)] = users
 
     async def _land(self, seconds: float | None) -> None:
         if not self._calls:
             return
         done, _ = await asyncio.wait(self._calls, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for call in done:
-            self._calls.discard(call)
+            del self._calls[call]
             call.result()  # what went wrong in it goes wrong here
 
     async def _send_batch(self, cargo: Sequence[Cargo]) -> None:
@@ -274,8 +285,10 @@ class Flights:
                 if isinstance(outcome, Stopped) and outcome.reason in {SERVER_ERRORS, ALL_REFUSED}:
                     self._outage = Outage(cast("outage.Reason", outcome.reason), outcome.message)
         if self._outage is not None:
-            found_out, self._outage = self._outage, None
+            found_out = self._outage
             await self._gate.close(*found_out)
+            if self._outage is found_out:  # until the gate says so, nobody else does
+                self._outage = None
         if self._gate.closed is not None:
             found = list(map(results.excused, found))
         await self._record([], found)
@@ -313,9 +326,9 @@ class Flights:
 
     def _not_after(self, prepared: Sequence[Prepared]) -> Callable[[], float]:
         """The last moment to begin a try for all of them: whoever comes by an old lease must not be overtaken."""
-        leases = {each.claim.lease: self._leases[each.claim.lease] for each in prepared}.values()
+        of_them = {each.claim.lease: self._leases[each.claim.lease] for each in prepared}.values()
         held = LEASE.total_seconds() - 2 * TOTAL_SECONDS
-        return lambda: min(lease.renewed for lease in leases) + held
+        return lambda: min(lease.renewed for lease in of_them) + held
 
     def _while_open(self, not_after: Callable[[], float]) -> Callable[[], float]:
         """No try begins once it is known that nobody's calls are taken."""

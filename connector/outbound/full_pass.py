@@ -7,6 +7,8 @@ until someone approves the hash. So is everything that can't be undone while som
 The query streams in a read transaction and everything is written in small transactions beside it, so a pass over
 a million users never keeps a webhook waiting. A user who became pending in vain costs one look. Only the ids of those
 are kept on whom the guard has a word, and packed.
+
+A pass for `only` some users counts, judges and holds like any other, and lets nobody else go.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -25,8 +27,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector import errors, log
-from connector.core import guard, hold_words
-from connector.outbound import entering, limits, preparation
+from connector.core import hold_words
+from connector.outbound import entering, holding, limits, preparation
 from connector.outbound.many_ids import ManyIds
 from connector.settings import Settings
 from connector.store import approvals, backlog, database, facts, held, mirror, pending, runs, users
@@ -42,7 +44,8 @@ _log = log.get("pass")
 @dataclass
 class Found:
     """What a pass found: users whose people changed, creates and deletes let go or held, people within their grace,
-    and who can't be created, by reason."""
+    and who can't be created, by reason. Of `named` users only, where a pass is for so many: the holds are those that
+    one of them is in."""
 
     changed: int = 0
     released: int = 0
@@ -50,10 +53,13 @@ class Found:
     leaving: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     holds: list[held.Hold] = field(default_factory=list)
+    named: int | None = None
 
     def counts(self) -> dict[str, Any]:
         """As `runs` keeps it."""
+        named = {} if self.named is None else {"named": self.named}
         return {
+            **named,
             "changed": self.changed,
             "released": self.released,
             "deletes": self.deletes,
@@ -68,18 +74,25 @@ class CutShort(Exception):
 
 
 def run(
-    db: Database, settings: Settings, clock: Callable[[], datetime], going: Callable[[], bool] = lambda: True
+    db: Database,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    going: Callable[[], bool] = lambda: True,
+    only: frozenset[str] | None = None,
 ) -> Found | None:
-    """One pass over the store, on this thread. None when another one is running there. Raises CutShort soon after
-    `going` says no."""
+    """One pass over the store, on this thread; for `only` these users, all of whom are looked at then. None when
+    another one is running there. Raises CutShort soon after `going` says no."""
     lease = secrets.token_hex(8)
-    if not db.write(runs.begin, lease, clock()):
+    if not db.write(runs.begin, lease, clock(), answers=only is None):
         return None
     state = "failed"
-    found = Found()
+    found = Found(named=None if only is None else len(only))
     try:
         with _renewed(db, lease, clock):
-            _find(db, settings, _Pass(db, lease, clock, going), found)
+            turn = _Pass(db, lease, clock, going, only)
+            _find(db, settings, turn, found)
+            if only is not None:
+                _look_at(db, turn, only, found)
         waiting = [hold for hold in found.holds if not approved(db, settings, hold, clock())]
         state = "held" if waiting else "done"
     except CutShort:
@@ -139,12 +152,17 @@ def _renewed(db: Database, lease: str, clock: Callable[[], datetime]) -> Iterato
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """Our turn; only who has it may let anybody go."""
+    """Our turn; only who has it may let anybody go: `only` these users, or everybody."""
 
     db: Database
     lease: str
     clock: Callable[[], datetime]
     going: Callable[[], bool]
+    only: frozenset[str] | None
+
+    def theirs(self, user_ids: Iterable[str]) -> list[str]:
+        """Those of them whom the pass is for."""
+        return [each for each in user_ids if self.only is None or each in self.only]
 
     def now(self) -> datetime:
         """The time, after making sure that it is still our turn."""
@@ -161,8 +179,8 @@ def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
     outside = _Outside()
     if db.read(held.current, held.RENAME) and preparation.may_rename(db, settings):
         look_again(db)  # it was approved, and whoever approved it came no further
-    db.write(_try_anew, settings.mapping_hash(), turn.now())
-    while not settings.people.delete.enabled and db.write(mirror.stay, _STRETCH):
+    db.write(_try_anew, settings.mapping_hash(), turn.now(), turn.only)
+    while turn.only is None and not settings.people.delete.enabled and db.write(mirror.stay, _STRETCH):
         turn.now()
     with db.reader.begin() as connection:
         # Nobody leaves for being looked at late: all of one pass do so at one moment.
@@ -170,11 +188,13 @@ def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
         for some in _in_chunks(mirror.differing(connection, settings, now)):
             missing.add(each.user_id for each in some if not each.is_person)
             outside.add(some, settings, now)
-            changed = [each.user_id for each in some if each.is_person and each.changed]
-            left = [each.user_id for each in some if each.outside and each.left_at is None]
-            back = [each.user_id for each in some if each.is_person and not each.outside and each.left_at is not None]
+            inside = [each for each in some if each.is_person and not each.outside]
+            changed = turn.theirs(each.user_id for each in some if each.is_person and each.changed)
+            left = turn.theirs(each.user_id for each in some if each.outside and each.left_at is None)
+            back = turn.theirs(each.user_id for each in inside if each.left_at is not None)
             turn.now()
-            db.write(_note, changed, left, back, now)
+            if changed or left or back:
+                db.write(_note, changed, left, back, now)
             found.changed += len(changed)
     seen, suspicion = limits.look(db, settings)
     limits.forget(db, now)
@@ -182,8 +202,25 @@ def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
     _let_out(db, settings, outside, suspicion, turn, found)
     _rename(db, settings, suspicion, turn, found)
     is_new_id = suspicion == "other_customer_id" and not any(hold.reason == suspicion for hold in found.holds)
-    if suspicion is None or is_new_id:
+    if turn.only is None and (suspicion is None or is_new_id):
         db.write(facts.see, seen)
+
+
+def _look_at(db: Database, turn: _Pass, only: frozenset[str], found: Found) -> None:
+    """All of them become due, but for those whose creates are held; other people's holds are not told."""
+    theirs: list[held.Hold] = []
+    creates: set[str] = set()
+    for hold in found.holds:
+        if hold.what == held.RENAME:
+            listed = {user_id for user_id, life in db.read(mirror.lives, only).items() if life is not None}
+        else:
+            listed = db.read(held.among, hold.what, sorted(only))
+        if listed:
+            theirs.append(hold)
+        if hold.what == held.CREATE:
+            creates = listed
+    found.holds = theirs
+    db.write(_note, sorted(only - creates), [], [], turn.now())
 
 
 @dataclass
@@ -200,9 +237,9 @@ class _Outside:
         self.due.add(each.user_id for each in waiting if (each.left_at or now) + grace <= now)
 
 
-def _try_anew(connection: Connection, mapping_hash: str, now: datetime) -> None:
+def _try_anew(connection: Connection, mapping_hash: str, now: datetime, only: Collection[str] | None) -> None:
     database.lock_identities(connection)
-    backlog.look_again(connection, mapping_hash, now)
+    backlog.look_again(connection, mapping_hash, now, only)
 
 
 def _note(
@@ -220,23 +257,17 @@ def _release(connection: Connection, user_ids: Sequence[str], how: str, now: dat
     pending.release(connection, users.present(connection, user_ids), how, now)
 
 
-def _enter(connection: Connection, what: str, user_ids: Sequence[str], hold_id: int) -> None:
-    database.lock_identities(connection)
-    held.enter(connection, what, users.present(connection, user_ids), hold_id)
-
-
 def _let_in(
     db: Database, settings: Settings, creates: ManyIds, suspicion: str | None, turn: _Pass, found: Found
 ) -> None:
     now = turn.now()
     verdict = limits.creates(db, settings, len(creates), suspicion, now)
     if verdict.held:
-        found.holds.append(_hold(db, settings, held.CREATE, creates, verdict, turn))
+        found.holds.append(holding.hold(db, settings, held.CREATE, creates, verdict, turn.now))
         return
     for chunk in creates.chunks():
-        db.write(_release, chunk, "guard", turn.now())
-    found.released = len(creates)
-    db.write(held.clear, held.CREATE)
+        found.released += _let_go(db, turn, chunk, "guard")
+    _nobody_is_held(db, turn, held.CREATE)
 
 
 def _let_out(
@@ -246,13 +277,25 @@ def _let_out(
     now = turn.now()
     verdict = limits.deletes(db, settings, len(outside.waiting), suspicion, now)
     if verdict.held:
-        found.holds.append(_hold(db, settings, held.DELETE, outside.waiting, verdict, turn))
+        found.holds.append(holding.hold(db, settings, held.DELETE, outside.waiting, verdict, turn.now))
         return
     for chunk in outside.due.chunks():
-        db.write(_release, chunk, "delete", turn.now())
-    found.deletes = len(outside.due)
-    found.leaving = len(outside.waiting) - len(outside.due)
-    db.write(held.clear, held.DELETE)
+        found.deletes += _let_go(db, turn, chunk, "delete")
+    found.leaving = sum(len(turn.theirs(chunk)) for chunk in outside.waiting.chunks()) - found.deletes
+    _nobody_is_held(db, turn, held.DELETE)
+
+
+def _let_go(db: Database, turn: _Pass, user_ids: Sequence[str], how: str) -> int:
+    if theirs := turn.theirs(user_ids):
+        db.write(_release, theirs, how, turn.now())
+    return len(theirs)
+
+
+def _nobody_is_held(db: Database, turn: _Pass, what: str) -> None:
+    if turn.only is None:
+        db.write(held.clear, what)
+    else:
+        db.write(held.leave, what, sorted(turn.only))
 
 
 def _rename(db: Database, settings: Settings, suspicion: str | None, turn: _Pass, found: Found) -> None:
@@ -285,51 +328,9 @@ def _creates(db: Database, settings: Settings, missing: ManyIds, turn: _Pass, fo
         now = turn.now()
         looked_at = entering.look(db, chunk, settings, now)
         creates.add(looked_at.creates)
-        found.skipped += looked_at.kept_out
+        if turn.only is None:
+            found.skipped += looked_at.kept_out
     return creates
-
-
-def _hold(
-    db: Database, settings: Settings, what: str, wanted: ManyIds, verdict: guard.Verdict, turn: _Pass
-) -> held.Hold:
-    """Holds all of them. The present hold stays when nobody came and it can still be approved."""
-    hold_id = db.read(held.next_id)
-    _take_off(db, what, wanted, turn)
-    came = 0
-    for chunk in wanted.chunks():
-        turn.now()
-        listed = db.read(held.among, what, chunk)
-        new = sorted(user_id for user_id in chunk if user_id not in listed)
-        if new:
-            db.write(_enter, what, new, hold_id)
-            came += len(new)
-    now = turn.now()
-    current = next(iter(db.read(held.current, what)), None)
-    is_same = current is not None and current.reason == verdict.reason
-    if current is not None and is_same and not came and current.valid(settings.sent_hash(), now):
-        db.write(held.recount, current.id, len(wanted), verdict.allowed or 0)
-        return db.read(held.current, what)[0]
-    return db.write(
-        held.open_hold,
-        hold_id=hold_id,
-        what=what,
-        reason=str(verdict.reason),
-        count=len(wanted),
-        allowed=verdict.allowed or 0,
-        settings_hash=settings.sent_hash(),
-        now=now,
-    )
-
-
-def _take_off(db: Database, what: str, wanted: ManyIds, turn: _Pass) -> None:
-    """Whoever is held and would not go any more."""
-    is_wanted = wanted.lookup()
-    after = ""
-    while listed := db.read(held.listed, what, after, CHUNK):
-        turn.now()
-        if gone := [user_id for user_id in listed if not is_wanted(user_id)]:
-            db.write(held.leave, what, gone)
-        after = listed[-1]
 
 
 def _in_chunks(found: Iterator[mirror.Differing]) -> Iterator[list[mirror.Differing]]:

@@ -24,12 +24,13 @@ _WAITS_WITH = {"leaving": pending.DELETES, "just_deleted": pending.CREATES}
 
 
 def came_of(tally: Tally, notes: Notes, result: Result, owners: dict[str, str], terms: Terms) -> None:
+    """Of one user. `owners` says by customer id whose person that is by now, of all whom these results are about."""
     match result.outcome:
         case Delivered():
             if result.prepared.parts and _is_taken(result.prepared, owners):
-                result = _astray(result)
-            if result.prepared.parts:
-                _delivered(tally, notes, result, owners, terms)
+                result = _astray(tally, notes, result, owners)
+            elif result.prepared.parts:
+                _delivered(tally, notes, result, terms)
             else:
                 _looked_at(tally, notes, result.prepared, terms)
             if result.prepared.agenda is agenda.EMPTY:
@@ -47,38 +48,34 @@ def came_of(tally: Tally, notes: Notes, result: Result, owners: dict[str, str], 
 def _events(tally: Tally, notes: Notes, result: Result, terms: Terms) -> None:
     """What came of a user's events, and with that of their pending row."""
     each, events = result.prepared, result.events
-    user_id, agenda = each.user_id, each.agenda
+    user_id, theirs = each.user_id, each.agenda
     notes.sent += events.sent
     tally.events += len(events.sent)
     accepted = set(events.sent)
-    refused: dict[int, Unsendable | Refused] = {**agenda.parked, **events.refused}
+    refused: dict[int, Unsendable | Refused] = {**theirs.parked, **events.refused}
     for event_id, why in refused.items():
         status = why.status if isinstance(why, Refused) else None
         notes.log_rows.append(Attempt(user_id, "event", int(status is not None), status, why.reason, why.message))
         notes.events_parked[event_id] = why.reason
         tally.events_parked[why.reason] += 1
     # Once for all events that have it: it may be each of them.
-    left_out = dict.fromkeys(left for one in agenda.outgoing if one.event_id in accepted for left in one.left_out)
+    left_out = dict.fromkeys(left for one in theirs.outgoing if one.event_id in accepted for left in one.left_out)
     notes.log_rows += [
         Attempt(user_id, "event", 0, None, left.reason, f"{left.name}: {left.message}") for left in left_out
     ]
     match events.outcome:
         case Later() as failed if events.at is not None:
             _event_failed(tally, notes, result, failed, events.at, terms)
-        case Stopped():
-            notes.untried.append(user_id)
-        case _ if result.is_cut_short:
-            notes.waiting.append(leases.Wait(user_id, terms.now, keeps_release=False))
+        case outcome if isinstance(outcome, Stopped) or result.is_cut_short:
+            _goes_on(notes, result, terms)
         case _:
             _settle(notes, result, terms)
 
 
 def _event_failed(tally: Tally, notes: Notes, result: Result, failed: Later, event_id: int, terms: Terms) -> None:
     """Those behind it wait with it; one that fails for too long makes way for them, and what is known of its failures
-    says nothing of theirs. Nor do those of events that were before it, or of the person's create, say anything of it.
-    """
-    claim, user_id, events = result.prepared.claim, result.user_id, result.events
-    is_first = bool(events.sent or events.refused) or result.prepared.decision.verb == "create"
+    says nothing of theirs."""
+    claim, user_id, is_first = result.prepared.claim, result.user_id, _is_over(result)
     notes.log_rows.append(Attempt(user_id, "event", result.calls, failed.status, failed.reason, failed.message))
     since = None if is_first else claim.failing_since
     if terms.now - (since or terms.now) >= terms.give_up_after:
@@ -91,6 +88,22 @@ def _event_failed(tally: Tally, notes: Notes, result: Result, failed: Later, eve
     notes.failures.append(leases.Failure(user_id, due_at, failed.reason, result.alone, is_first))
 
 
+def _is_over(result: Result) -> bool:
+    """Whether what failed before is done now: events that were first, or the person. What was not heard of leaves them
+    unsure, so where they weren't, the update that was accepted is another one than what failed."""
+    sent, events = result.prepared.subject.mirror, result.events
+    was_about_them = sent is None or sent.deleted_at is not None or sent.unsure != ""
+    return bool(events.sent or events.refused or (result.accepted and was_about_them))
+
+
+def _goes_on(notes: Notes, result: Result, terms: Terms) -> None:
+    """With the next claim: who has come nowhere in this one is given back as they were."""
+    if _is_over(result):
+        notes.waiting.append(leases.Wait(result.user_id, terms.now, keeps_release=False))
+    else:
+        notes.untried.append(result.user_id)
+
+
 def _due_again(attempts: int, now: datetime) -> datetime:
     return now + timedelta(seconds=retry.seconds(attempts, random.random()))  # noqa: S311 - spreads load
 
@@ -98,22 +111,23 @@ def _due_again(attempts: int, now: datetime) -> datetime:
 def _settle(notes: Notes, result: Result, terms: Terms) -> None:
     """What becomes of the pending row of who needs nothing more now."""
     each = result.prepared
-    until, agenda = each.decision.until, each.agenda
+    until, theirs = each.decision.until, each.agenda
     waits_with = pending.DELETES if each.parts else _WAITS_WITH.get(each.decision.reason, frozenset())
     if until is not None and each.claim.release in waits_with:
         # What was let go stays so; the others come again with a pass.
         notes.waiting.append(leases.Wait(each.user_id, until))
-    elif agenda.waits_for is not None and _may_be_let_in(each):
+    elif theirs.waits_for is not None and _may_be_let_in(each):
         # However long it takes until a pass does that: no event is lost to our pace, or to the guard's.
         look_again = terms.now + max(terms.events_wait, _LOOK_AGAIN)
         notes.waiting.append(leases.Wait(each.user_id, look_again, keeps_release=False))
-    elif agenda.waits_for is not None:
+    elif theirs.waits_for is not None:
         may_enter = not each.parts and each.claim.release in pending.CREATES
-        notes.unsent[each.user_id] = Unsent(agenda.waits_for, may_enter)
-    elif agenda.again_at is not None:
+        notes.unsent[each.user_id] = Unsent(theirs.waits_for, may_enter)
+    elif theirs.again_at is not None:
         # What was refused has taken no room from what is behind it.
-        again_at = terms.now if result.events.refused else agenda.again_at
-        notes.waiting.append(leases.Wait(each.user_id, again_at, keeps_release=False))
+        again_at = terms.now if result.events.refused else theirs.again_at
+        keeps_failures = theirs.is_put_off and not _is_over(result)
+        notes.waiting.append(leases.Wait(each.user_id, again_at, keeps_release=False, keeps_failures=keeps_failures))
     else:
         notes.done.append(each.user_id)
 
@@ -124,16 +138,8 @@ def _may_be_let_in(each: Prepared) -> bool:
     return each.decision.reason == AWAITS_PASS and (sent is None or sent.deleted_at is not None)
 
 
-def _delivered(tally: Tally, notes: Notes, result: Result, owners: dict[str, str], terms: Terms) -> None:
+def _delivered(tally: Tally, notes: Notes, result: Result, terms: Terms) -> None:
     each = result.prepared
-    if _is_taken(each, owners):
-        notes.withdrawn[each.user_id] = each.subject.mirror
-        tally.skipped["customer_id_taken"] += 1
-        tally.decided["skip", "customer_id_taken"] += 1
-        notes.log_rows.append(Attempt(each.user_id, each.decision.verb, result.calls, None, "customer_id_taken", ""))
-        # The person has something of both now: the next pass sends all of the owner's anew.
-        notes.doubted.append(owners[mirroring.known_by(each).value])
-        return
     tally.decided[each.decision.verb, each.decision.reason] += 1
     match each.decision.verb:
         case "create":
@@ -152,8 +158,16 @@ def _delivered(tally: Tally, notes: Notes, result: Result, owners: dict[str, str
     ]
 
 
-def _astray(result: Result) -> Result:
-    """Of who turned out to be no person of their own: where their events have gone is another user's."""
+def _astray(tally: Tally, notes: Notes, result: Result, owners: dict[str, str]) -> Result:
+    """Who turned out to be no person of their own: where parts and events have gone is another user's. Returns what
+    that makes of the events."""
+    each = result.prepared
+    notes.withdrawn[each.user_id] = each.subject.mirror
+    tally.skipped["customer_id_taken"] += 1
+    tally.decided["skip", "customer_id_taken"] += 1
+    notes.log_rows.append(Attempt(each.user_id, each.decision.verb, result.calls, None, "customer_id_taken", ""))
+    # The person has something of both now: the next pass sends all of the owner's anew.
+    notes.doubted.append(owners[mirroring.known_by(each).value])
     why = Refused("customer_id_taken", "the person that the event has gone to is another user's")
     events = result.events
     refused = {**events.refused, **dict.fromkeys(events.sent, why)}

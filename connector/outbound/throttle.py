@@ -5,8 +5,8 @@
 
 A slot that isn't used within a moment is dropped, never used later: so no window of three seconds holds more than
 three times the rate. How many are reserved follows what was used: who calls now and then takes one at a time, who calls
-all the time as many as make a tenth of a second, and the next ones before these are over. Without the store there is no
-slot, and nothing is sent.
+all the time as many as make a tenth of a second, and the next ones before these are over. Where the store is slow they
+are as many as last until it has answered, up to a second. Without the store there is no slot, and nothing is sent.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ import sqlalchemy as sa
 from connector import log
 from connector.store import throttle
 from connector.store.database import Database
-from connector.store.throttle import RUN_SECONDS, Run
-
-LATE = 0.02
+from connector.store.throttle import LATE, RUN_SECONDS, Run, Wish
 
 _MOST_AHEAD = 1.0
+_LASTING = 3  # times as long as it takes to reserve: once under way, once in hand, once for what varies
+_REMEMBERED = 0.8  # of how long that took, each time: between slow ones some are quick
+_LONGEST_RUN = 1.0
 _LULL = 1.0  # seconds without a call; calls that are answered together begin together, and it is quiet in between
 _TIMER = 0.001  # no loop wakes more exactly than that
 _TRY_AGAIN = 0.5
+_SET_BACK = 1.0  # seconds that a clock is put back by before it's told
 
 _log = log.get("throttle")
 
@@ -67,15 +69,21 @@ class Held:
         self._last = 0.0
         self._end = 0.0
         self._is_alone = True
-        self.ahead = 0.0
+        self._ahead = 0.0
+        self._run_seconds = RUN_SECONDS
+        self._slow = 0.0
 
-    def add(self, run: Run, now: float) -> None:
-        """After those that it holds already. Took it long, the next ones had better not begin at once: each would be
-        over when it came."""
+    def add(self, run: Run, asked_at: float, now: float) -> None:
+        """After those that it holds already. Took it long to hear of them, the next ones had better not begin at once:
+        each would be over when it came. Took it long since they were asked for, the next ones have to last; unless
+        others have slots in between, for then there's time."""
         slots = run.slots
-        self._is_alone = run.first <= max(self._end, run.reserved_at + self.ahead) + LATE / 2
+        self._is_alone = run.first <= max(self._end, run.reserved_at + self._ahead) + LATE / 2
         took = now - run.reserved_at
-        self.ahead = min(2 * took, _MOST_AHEAD) if took > LATE / 2 else 0.0
+        self._ahead = min(2 * took, _MOST_AHEAD) if took > LATE / 2 else 0.0
+        self._slow = max(now - asked_at, _REMEMBERED * self._slow)
+        lasting = min(_LASTING * self._slow, _LONGEST_RUN) if self._is_alone else 0.0
+        self._run_seconds = max(lasting, RUN_SECONDS)
         self._reserved, self._used, self._dropped = slots.count, 0, 0
         self._middle = run.first + slots.count * slots.spacing / 2
         self._last = run.first + (slots.count - 1) * slots.spacing
@@ -116,17 +124,18 @@ class Held:
         """True when it's time to reserve more for so many who wait now, and those who come while these are used. As
         long as nobody else reserves any, there are always some: else whoever comes when the last is over would wait for
         the store."""
-        if self._stretches and self._last >= now + RUN_SECONDS:
+        if self._stretches and self._last >= now + self._run_seconds:
             return False
         if waiting and (2 * self._used >= self._reserved or sum(each.left for each in self._stretches) < waiting):
             return True
         return self._is_alone and self._reserved > 1 and now >= self._middle
 
-    def wish(self, now: float) -> int:
-        """How many more to reserve: twice as many as last time when none was in vain, else as many as were used. In
-        vain is none for who is alone and calls every moment."""
+    def wish(self, waiting: int, now: float) -> Wish:
+        """How many more to reserve: as many as wait; and twice as many as last time when none was in vain, else as many
+        as were used. In vain is none for who is alone and calls every moment."""
         is_calling = self._is_alone and now <= self._end + _LULL
-        return max(1, 2 * self._reserved if is_calling or not self._dropped else self._used)
+        count = 2 * self._reserved if is_calling or not self._dropped else self._used
+        return Wish(max(1, waiting, count), self._ahead, self._run_seconds)
 
 
 class Throttle:
@@ -169,18 +178,20 @@ class Throttle:
                 return True
         return False
 
-    async def rate_limited(self, retry_after: float | None) -> None:
-        """Customer.io answered 429, and asked for so many seconds of rest or did not say. Nobody of this store calls
-        meanwhile."""
+    async def rest(self, retry_after: float | None, *, is_limited: bool) -> None:
+        """Customer.io wants a rest of so many seconds, or did not say how many. Nobody of this store calls meanwhile;
+        then, after a 429 (`is_limited`), at a lower rate."""
         self._pause(throttle.pause(retry_after or 0.0).total_seconds())  # at once: the store may take a while
         try:
-            said = await self._db.run(throttle.rate_limited, self._rate, retry_after, self._clock)
+            said = await self._db.run(throttle.rest, self._rate, retry_after, is_limited, self._clock)
         except sa.exc.SQLAlchemyError as error:
             self._cut_off(error)
             return
         self._pause(said.paused)
+        _tell_set_back(said.set_back)
         if said.is_news:
-            _log.warning("rate_limited", seconds=round(said.paused, 1), rate_then=round(said.rate, 2))
+            event = "rate_limited" if is_limited else "asked_to_rest"
+            _log.warning(event, seconds=round(said.paused, 1), rate_then=round(said.rate, 2))
 
     def _pause(self, seconds: float) -> None:
         """Throws away what is held or about to be reserved, and lets nobody wait."""
@@ -228,10 +239,10 @@ class Throttle:
             self._reserving = None
 
     async def _reserve_once(self) -> None:
-        pauses = self._pauses
-        wanted = max(len(self._queue), self._held.wish(time.monotonic()))
+        pauses, asked_at = self._pauses, time.monotonic()
+        wish = self._held.wish(len(self._queue), asked_at)
         try:
-            run = await self._db.run(throttle.reserve, self._rate, wanted, self._held.ahead, self._clock)
+            run = await self._db.run(throttle.reserve, self._rate, wish, self._clock)
         except sa.exc.SQLAlchemyError as error:
             self._cut_off(error)
             await asyncio.sleep(_TRY_AGAIN)
@@ -239,12 +250,18 @@ class Throttle:
         if self._is_cut_off:
             self._is_cut_off = False
             _log.info("throttle_goes_on")
+        _tell_set_back(run.set_back)
         if run.slots.paused:
             self._pause(run.slots.paused)
         elif pauses == self._pauses:  # else they were reserved before a rest that has been asked for meanwhile
-            self._held.add(run, time.monotonic())
+            self._held.add(run, asked_at, time.monotonic())
 
     def _cut_off(self, error: Exception) -> None:
         if not self._is_cut_off:
             self._is_cut_off = True
             _log.warning("throttle_waits", reason="store_unreachable", error=type(error).__name__)
+
+
+def _tell_set_back(seconds: float) -> None:
+    if seconds >= _SET_BACK:
+        _log.warning("clock_set_back", seconds=round(seconds, 1))

@@ -5,8 +5,9 @@ Nothing is promised of the order inside a batch, nor between calls under way at 
 next one goes out, and has one event of a user: an identify is accepted before the user's events, each event before the
 next. An event that is refused for good doesn't keep those behind it waiting; one that fails does.
 
-A group has its place among the calls under way as long as anybody in it goes on, and what came of all is recorded at
-its end. So no wave but the first begins later than a second after the group did: the rest is left to the next claim.
+A group has its place among the calls under way as long as anybody in it goes on, what came of all is recorded at its
+end, and everybody else's calls stand in line behind its own. So it has a second: then no wave begins any more, and of
+those events of a wave that are calls of their own no more than a few are sent. The rest is left to the next claim.
 """
 
 from __future__ import annotations
@@ -80,9 +81,7 @@ class Waves:
             (batched if outgoing.is_operation else alone).append(each)
         by_user = {each.user_id: each for each in batched}
         cargo = [_event_of(each.prepared, number) for each in batched]
-        landed, singles = await asyncio.gather(
-            self._send_packed(cargo), asyncio.gather(*(self._send_alone(each, number) for each in alone))
-        )
+        landed, singles = await asyncio.gather(self._send_packed(cargo), self._send_each(alone, number))
         return [
             *(
                 _with_event(by_user[one.prepared.user_id], number, one.outcomes[0], one.calls, alone=one.alone)
@@ -101,6 +100,21 @@ class Waves:
             for batch in encode.batches(each.work for each in cargo)
         )
         return [landed for of_call in await asyncio.gather(*calls) for landed in of_call]
+
+    async def _send_each(self, alone: Sequence[Result], number: int) -> list[Result]:
+        """One call for each, as many at once as there may be under way; each that ends makes way for another, as long
+        as the group's time isn't over."""
+        found: list[Result] = []
+        rest = iter(alone)
+
+        async def some() -> None:
+            for each in rest:
+                found.append(await self._send_alone(each, number))
+                if time.monotonic() > self._last:
+                    break
+
+        await asyncio.gather(*(some() for _ in range(min(self._client.in_flight, len(alone)))))
+        return [*found, *rest]
 
     async def _send_alone(self, result: Result, number: int) -> Result:
         outgoing = result.prepared.agenda.outgoing[number]

@@ -10,7 +10,7 @@ says nothing about another.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from connector.core import outage
@@ -26,11 +26,19 @@ _PROBED = 20  # users who are looked at to find one for whom there is a call to 
 
 
 class Worker:
-    """Any number of them may work on one store; a user is in flight with one at a time."""
+    """Any number of them may work on one store; a user is in flight with one at a time. With `only`, it works for
+    nobody but these users."""
 
-    def __init__(self, db: Database, clock: Callable[[], datetime], gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        db: Database,
+        clock: Callable[[], datetime],
+        gate: Gate | None = None,
+        only: Collection[str] | None = None,
+    ) -> None:
         self._db = db
         self._clock = clock
+        self._only = only
         self.gate = gate or Gate(db, clock)
 
     async def work_off(
@@ -48,7 +56,7 @@ class Worker:
             total.add(tally)
             heard(tally)
 
-        flights = Flights(self._db, self._clock, settings, client, self.gate, hear, going)
+        flights = Flights(self._db, self._clock, settings, client, self.gate, hear, going, self._only)
         async with flights.in_hand():
             while going() and client.paused_for == 0:
                 passage = await self.gate.passage()

@@ -29,6 +29,29 @@ def add(connection: Connection, rows: Sequence[Attempt], now: datetime) -> None:
         connection.execute(sa.insert(attempts), [{**row._asdict(), "at": now} for row in rows])
 
 
+class Attempted(NamedTuple):
+    """What was tried, what Customer.io answered, and when."""
+
+    what: str
+    status: int | None
+    message: str
+    at: datetime
+
+
+def newest(connection: Connection, parked: sa.Select[Any], *, of_events: bool) -> dict[str, Attempted]:
+    """The newest attempt by reason, of the user who is `parked` for it in the first `turn`: rows of `reason`, `user_id`
+    and `turn`."""
+    each, is_of_event = parked.subquery("parked"), attempts.c.what == "event"
+    found: dict[str, Attempted] = {}
+    for reason, user_id in connection.execute(sa.select(each.c.reason, each.c.user_id).where(each.c.turn == 1)).all():
+        of_this = attempts.c.user_id == user_id, attempts.c.reason == reason, is_of_event if of_events else ~is_of_event
+        query = sa.select(*(attempts.c[name] for name in Attempted._fields)).where(*of_this)
+        row = connection.execute(query.order_by(attempts.c.id.desc()).limit(1)).one_or_none()
+        if row is not None:
+            found[reason] = Attempted(*row)
+    return found
+
+
 def of_user(connection: Connection, user_id: str) -> list[dict[str, Any]]:
     """A user's attempts, oldest first."""
     rows = connection.execute(sa.select(attempts).where(attempts.c.user_id == user_id).order_by(attempts.c.id))

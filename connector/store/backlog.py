@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from connector.store import attempts
 from connector.store.pending import DELETES, NO_FAILURES, NOT_PARKED
 from connector.store.schema import pending, users
 
 
 class Counts(NamedTuple):
     """`due` now, `waiting` for a later moment (a retry, or a lease of another worker; not who waits out the grace of
-    a delete that was let go), and the oldest's age. Who is `parked` is in none of the others."""
+    a delete that was let go), and since when the oldest has been due, or failing: nobody else is late. Who is `parked`
+    is in none of the others."""
 
     due: int
     waiting: int
@@ -25,11 +27,12 @@ class Counts(NamedTuple):
     parked: int
 
 
-def counts(connection: Connection, now: datetime) -> Counts:
-    """The size and age of the backlog."""
+def counts(connection: Connection, now: datetime, only: Collection[str] | None = None) -> Counts:
+    """The size and age of the backlog; of `only` these users, where they are given."""
     due = sa.and_(pending.c.due_at <= now, NOT_PARKED)
     untried = sa.and_(pending.c.attempts == 0, pending.c.lease.is_(None))
     leaves = sa.and_(untried, sa.func.coalesce(pending.c.release, "").in_(sorted(DELETES)))
+    late = sa.and_(NOT_PARKED, sa.or_(pending.c.due_at <= now, pending.c.failing_since.is_not(None)))
     row = connection.execute(
         sa.select(
             sa.func.count().filter(due),
@@ -38,11 +41,17 @@ def counts(connection: Connection, now: datetime) -> Counts:
             sa.func.count().filter(pending.c.due_at > now, pending.c.lease.is_not(None)),
             sa.func.min(
                 sa.func.coalesce(pending.c.failing_since, pending.c.due_at), type_=pending.c.due_at.type
-            ).filter(NOT_PARKED),
+            ).filter(late),
             sa.func.count().filter(pending.c.parked_at.is_not(None)),
-        ).select_from(pending)
+        )
+        .select_from(pending)
+        .where(*_among(only))
     ).one()
     return Counts(*row)
+
+
+def _among(only: Collection[str] | None) -> list[sa.ColumnElement[bool]]:
+    return [] if only is None else [pending.c.user_id.in_(sorted(only))]
 
 
 def guarded(connection: Connection) -> int:
@@ -64,12 +73,23 @@ def parked_reasons(connection: Connection) -> dict[str, int]:
     return {row.reason: row.number for row in connection.execute(query.order_by(number.desc(), pending.c.reason))}
 
 
-def look_again(connection: Connection, mapping_hash: str, now: datetime) -> None:
-    """Who was parked when they, or what is made of them, were different, is tried anew."""
+def parked_newest(connection: Connection) -> dict[str, attempts.Attempted]:
+    """What was tried last, by the reason why users are parked, of who was parked last for it; without reasons of whom
+    no such attempt is known."""
+    turn = sa.func.row_number().over(
+        partition_by=pending.c.reason, order_by=(pending.c.parked_at.desc(), pending.c.user_id)
+    )
+    parked = sa.select(pending.c.reason, pending.c.user_id, turn.label("turn")).where(pending.c.parked_at.is_not(None))
+    return attempts.newest(connection, parked, of_events=False)
+
+
+def look_again(connection: Connection, mapping_hash: str, now: datetime, only: Collection[str] | None = None) -> None:
+    """Who was parked when they, or what is made of them, were different, is tried anew; of `only` these users, where
+    they are given."""
     versions = sa.select(users.c.version).where(users.c.id == pending.c.user_id).scalar_subquery()
     different = sa.or_(pending.c.parked_hash != mapping_hash, pending.c.parked_version != versions)
     parked = pending.c.parked_at.is_not(None)
-    _try_anew(connection, [parked, different], now)
+    _try_anew(connection, [parked, different, *_among(only)], now)
 
 
 def replay(

@@ -12,7 +12,6 @@ readers are deferred and query-only.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +67,12 @@ def among(connection: Connection, column: sa.ColumnElement[Any], values: Sequenc
     if connection.dialect.name == "postgresql":
         return column == sa.any_(sa.literal(list(values), postgresql.ARRAY(column.type)))
     return column.in_(sa.select(sa.func.json_each(dumps(list(values))).table_valued("value").c.value))
+
+
+def chunks(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    """Of so many each, in their order."""
+    for start in range(0, len(values), most):
+        yield values[start : start + most]
 
 
 def all_of_it(connection: Connection) -> None:
@@ -201,28 +206,6 @@ def lock_migrations(connection: Connection) -> None:
     """Held while the schema is brought up, so that two processes that start together don't both build it."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-
-
-@contextmanager
-def only_one(url: str, part: str) -> Iterator[None]:
-    """SQLite has one writer, so of each part of a connector (`serve`, `work`) a second one on the same file is refused;
-    PostgreSQL takes any number."""
-    if not url.startswith("sqlite:///"):
-        yield
-        return
-    file = url.removeprefix("sqlite:///")
-    try:
-        # Closed below; it is held as long as the process runs.
-        lock = Path(f"{file}.{part}.lock").open("w")  # noqa: SIM115
-    except OSError as error:
-        raise errors.Misconfigured(f"store.url: {file} can't be made: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            does = "receives" if part == "serve" else "sends"
-            raise errors.StoreInUse(f"another connector runs on {file} already, and {does}; stop it first") from None
-        yield
 
 
 def unreachable(error: BaseException) -> str | None:

@@ -13,7 +13,7 @@ same transaction, under the identity lock, so that no user of a due event is for
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -108,7 +108,7 @@ def _chosen(connection: Connection, user_ids: Sequence[str]) -> sa.TableValuedAl
 def under_way(connection: Connection, user_ids: Sequence[str]) -> set[str]:
     """Those of the users into whom somebody was merged who is in flight: the events of the flight are theirs by now."""
     found: set[str] = set()
-    for chunk in _chunks(user_ids):
+    for chunk in database.chunks(user_ids, _CHUNK):
         merged = sa.select(users.c.merged_into).join(pending_rows, pending_rows.c.user_id == users.c.id)
         chosen = database.among(connection, users.c.merged_into, chunk), pending_rows.c.lease.is_not(None)
         found.update(connection.execute(merged.where(*chosen)).scalars())
@@ -119,7 +119,7 @@ def oldest(connection: Connection, user_ids: Sequence[str]) -> dict[str, datetim
     """Since when the user's oldest event is due, as it was read."""
     found: dict[str, datetime] = {}
     first = sa.func.min(events.c.due_at, type_=events.c.due_at.type)
-    for chunk in _chunks(user_ids):
+    for chunk in database.chunks(user_ids, _CHUNK):
         theirs = database.among(connection, events.c.user_id, chunk)
         rows = connection.execute(
             sa.select(events.c.user_id, first).where(theirs, schema.EVENT_IS_DUE).group_by(events.c.user_id)
@@ -132,7 +132,7 @@ def sent_lately(connection: Connection, user_ids: Sequence[str], since: datetime
     """What was sent of these users after `since`; who was sent nothing is left out."""
     found: dict[str, Lately] = {}
     first = sa.func.min(events.c.settled_at, type_=events.c.settled_at.type)
-    for chunk in _chunks(user_ids):
+    for chunk in database.chunks(user_ids, _CHUNK):
         theirs = database.among(connection, events.c.user_id, chunk)
         rows = connection.execute(
             sa.select(events.c.user_id, sa.func.count(), first)
@@ -179,7 +179,7 @@ def skip_waited(connection: Connection, reasons: Mapping[str, str], by: datetime
         by_reason[reason].append(user_id)
     count = 0
     for reason, user_ids in by_reason.items():
-        for chunk in _chunks(user_ids):
+        for chunk in database.chunks(user_ids, _CHUNK):
             theirs = database.among(connection, events.c.user_id, chunk)
             waited = sa.update(events).where(theirs, schema.EVENT_IS_DUE, events.c.due_at <= by)
             count += connection.execute(waited.values(outbound="skipped", reason=reason, settled_at=at)).rowcount
@@ -199,8 +199,3 @@ def waiting(connection: Connection, after: str, limit: int) -> list[str]:
     """So many of the users of whom an event is due."""
     query = sa.select(events.c.user_id).where(schema.EVENT_IS_DUE, events.c.user_id > after).distinct()
     return list(connection.execute(query.order_by(events.c.user_id).limit(limit)).scalars())
-
-
-def _chunks(values: Sequence[Any]) -> Iterator[Any]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from connector.store import schema
+from connector.settings import Settings
+from connector.store import attempts, schema, segments
 from connector.store.due_events import DAY, TRIGGERS, VIEWS
-from connector.store.schema import events
+from connector.store.schema import events, users
 from connector.store.schema import pending as pending_rows
 
 USER_PARKED = "user_parked"
+LIMIT = "max_events_per_user"
 
 
 class Held(NamedTuple):
@@ -48,6 +51,14 @@ def counts(connection: Connection) -> dict[str, Any]:
     }
 
 
+def parked_newest(connection: Connection) -> dict[str, attempts.Attempted]:
+    """What was tried last, by the reason why events are parked, of whose event was parked last for it; without reasons
+    of which no such attempt is known."""
+    turn = sa.func.row_number().over(partition_by=events.c.reason, order_by=(events.c.settled_at.desc(), events.c.id))
+    parked = sa.select(events.c.reason, events.c.user_id, turn.label("turn")).where(schema.EVENT_IS_PARKED)
+    return attempts.newest(connection, parked, of_events=True)
+
+
 def outlook(connection: Connection, now: datetime) -> Outlook:
     """What is due by now, to everybody but those who are parked."""
     parked = sa.select(pending_rows.c.user_id).where(pending_rows.c.parked_at.is_not(None))
@@ -58,16 +69,42 @@ def outlook(connection: Connection, now: datetime) -> Outlook:
     return Outlook(_by(connection, named, is_due), triggering)
 
 
-def held(connection: Connection, limit: int, now: datetime) -> Held:
-    """Who has events that wait because `limit` of theirs were sent in the last 24 hours."""
-    theirs = sa.select(events.c.user_id, sa.func.count().label("number")).where(schema.EVENT_IS_DUE)
-    waiting = theirs.group_by(events.c.user_id).subquery("waiting")
-    lately = sa.select(sa.func.count()).where(
-        events.c.user_id == waiting.c.user_id, schema.EVENT_IS_SENT, events.c.settled_at > now - DAY
-    )
+def held(connection: Connection, limit: int, now: datetime, only: Collection[str] | None = None) -> Held:
+    """Who has events that wait because `limit` of theirs were sent in the last 24 hours; of `only` these users, where
+    they are given."""
+    waiting = _by_user(*([] if only is None else [events.c.user_id.in_(sorted(only))]))
     query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(waiting.c.number), 0))
-    found = connection.execute(query.select_from(waiting).where(lately.scalar_subquery() >= limit)).one()
+    found = connection.execute(query.select_from(waiting).where(_sent_lately(waiting, now) >= limit)).one()
     return Held(found[0], int(found[1]))
+
+
+def would_hold(connection: Connection, settings: Settings, now: datetime) -> Held:
+    """Of whom more is due than `guard.max_events_per_user` leaves them, and how much more: of those in a whitelisted
+    segment who aren't parked. Of whom else it will be sent, nobody can tell."""
+    limit = settings.guard.max_events_per_user
+    if limit is None:
+        return Held(0, 0)
+    waiting = _by_user()
+    lately = _sent_lately(waiting, now)
+    room = sa.case((lately < limit, limit - lately), else_=0)
+    parked = sa.select(pending_rows.c.user_id).where(pending_rows.c.parked_at.is_not(None))
+    theirs = sa.select((waiting.c.number - room).label("number")).join(users, users.c.id == waiting.c.user_id)
+    whitelisted = segments.whitelisted(settings, connection.dialect.name, now)
+    beyond = theirs.where(whitelisted, users.c.id.not_in(parked)).subquery("beyond")
+    query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(beyond.c.number), 0))
+    found = connection.execute(query.where(beyond.c.number > 0)).one()
+    return Held(found[0], int(found[1]))
+
+
+def _by_user(*chosen: sa.ColumnElement[bool]) -> sa.Subquery:
+    """How many are due of each."""
+    theirs = sa.select(events.c.user_id, sa.func.count().label("number")).where(schema.EVENT_IS_DUE, *chosen)
+    return theirs.group_by(events.c.user_id).subquery("waiting")
+
+
+def _sent_lately(waiting: sa.Subquery, now: datetime) -> sa.ScalarSelect[int]:
+    lately = schema.EVENT_IS_SENT, events.c.settled_at > now - DAY
+    return sa.select(sa.func.count()).where(events.c.user_id == waiting.c.user_id, *lately).scalar_subquery()
 
 
 def _by(connection: Connection, what: sa.ColumnElement[Any], chosen: sa.ColumnElement[bool]) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -37,7 +37,7 @@ class Again(NamedTuple):
 
 def parked_ids(
     db: Database, *, reason: str | None, user_ids: Sequence[str] | None, since: datetime | None
-) -> Iterator[list[int]]:
+) -> Iterator[Sequence[int]]:
     """Parked events in chunks, as they came: all, or those with that reason, of these users, parked since then."""
     after = 0
     while found := db.read(_parked_ids, after, reason, user_ids, since):
@@ -60,7 +60,7 @@ def _parked_ids(
 
 def named_ids(
     db: Database, name: str, since: datetime, until: datetime | None, user_ids: Sequence[str] | None
-) -> Iterator[list[int]]:
+) -> Iterator[Sequence[int]]:
     """Events of our own with that name that happened since then and, if it is given, before `until`, in chunks; of
     these users, or of all. "page" and "screen" are all views of that type, under any name."""
     own: list[sa.ColumnElement[bool]] = [
@@ -75,14 +75,15 @@ def named_ids(
         if name not in VIEWS and len(name) <= schema.LONGEST_INDEXED_NAME:
             own.append(schema.EVENT_NAME_IS_INDEXED)
         for user_id in user_ids:
-            yield from _chunks(db.read(_numbers, sa.select(events.c.id).where(events.c.user_id == user_id, *own)))
+            theirs = db.read(_numbers, sa.select(events.c.id).where(events.c.user_id == user_id, *own))
+            yield from database.chunks(theirs, _CHUNK)
         return
     # By stretches of the key: no index has all names, and one read of a large table would go on for long.
     after, last = 0, db.read(_last)
     while after < last:
         stretch = events.c.id.between(after + 1, after + _STRETCH)
         found = db.read(_numbers, sa.select(events.c.id).where(stretch, *own).order_by(events.c.id))
-        yield from _chunks(found)
+        yield from database.chunks(found, _CHUNK)
         after += _STRETCH
 
 
@@ -117,8 +118,3 @@ def _numbers(connection: Connection, query: sa.Select[int]) -> list[int]:
 
 def _last(connection: Connection) -> int:
     return connection.execute(sa.select(sa.func.max(events.c.id))).scalar_one() or 0
-
-
-def _chunks(values: Sequence[Any]) -> Iterator[Any]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

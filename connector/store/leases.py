@@ -6,7 +6,7 @@ by themselves; a worker that lives renews it. Everything that ends a claim appli
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -31,11 +31,13 @@ class Failure(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """A claimed user for whom there is nothing to do before `due_at`; who has let them go is known on, or forgotten."""
+    """A claimed user for whom there is nothing to do before `due_at`; who has let them go is known on, or forgotten,
+    and so is what failed of them before."""
 
     user_id: str
     due_at: datetime
     keeps_release: bool = True
+    keeps_failures: bool = False
 
 
 class Parked(NamedTuple):
@@ -47,15 +49,24 @@ class Parked(NamedTuple):
 
 
 def claim(
-    connection: Connection, lease: str, now: datetime, until: datetime, limit: int, *, untried_first: bool = False
+    connection: Connection,
+    lease: str,
+    now: datetime,
+    until: datetime,
+    limit: int,
+    *,
+    untried_first: bool = False,
+    only: Collection[str] | None = None,
 ) -> list[Claim]:
     """Takes up to `limit` users who are due, the most urgent first; ours until `until`. With `untried_first`, those
-    who never failed come before all others: for a call that is to show whether calls are taken at all."""
+    who never failed come before all others: for a call that is to show whether calls are taken at all. With `only`,
+    nobody but these users is taken."""
     _run_out(connection, now)
+    chosen = [] if only is None else [pending.c.user_id.in_(sorted(only))]
     untried = [sa.case((pending.c.attempts > 0, 1), else_=0)] if untried_first else []
     due = (
         sa.select(pending.c.user_id)
-        .where(pending.c.due_at <= now, NOT_PARKED)
+        .where(pending.c.due_at <= now, NOT_PARKED, *chosen)
         .order_by(*untried, pending.c.priority, pending.c.due_at)
         .limit(limit)
         # Without SKIP LOCKED two workers wait for each other's claim, then take the same users.
@@ -78,8 +89,8 @@ def _run_out(connection: Connection, now: datetime) -> None:
     # In no order: it waits for nobody.
     if user_ids := connection.execute(over.with_for_update(skip_locked=True)).scalars().all():
         mirror.doubt(connection, user_ids)
-        for start in range(0, len(user_ids), CHUNK):
-            chosen = database.among(connection, pending.c.user_id, user_ids[start : start + CHUNK])
+        for some in database.chunks(user_ids, CHUNK):
+            chosen = database.among(connection, pending.c.user_id, some)
             connection.execute(sa.update(pending).where(chosen).values(lease=None))
 
 
@@ -88,8 +99,8 @@ def renew(connection: Connection, lease: str, now: datetime, until: datetime) ->
     # All of a claim are due at one moment, so while it holds for one of them it holds for all.
     ours = sa.select(pending.c.user_id).where(pending.c.lease == lease, pending.c.due_at > now)
     user_ids = connection.execute(ours.order_by(pending.c.user_id).with_for_update()).scalars().all()
-    for start in range(0, len(user_ids), CHUNK):
-        chosen = database.among(connection, pending.c.user_id, user_ids[start : start + CHUNK])
+    for some in database.chunks(user_ids, CHUNK):
+        chosen = database.among(connection, pending.c.user_id, some)
         connection.execute(sa.update(pending).where(chosen).values(due_at=until))
     return bool(user_ids)
 
@@ -97,9 +108,8 @@ def renew(connection: Connection, lease: str, now: datetime, until: datetime) ->
 def still_ours(connection: Connection, leases: Mapping[str, str]) -> set[str]:
     """Of leases by user, those who are still ours, locked to the end of the transaction."""
     found: set[str] = set()
-    ordered = sorted(leases)
-    for start in range(0, len(ordered), CHUNK):
-        chosen = database.among(connection, pending.c.user_id, ordered[start : start + CHUNK])
+    for some in database.chunks(sorted(leases), CHUNK):
+        chosen = database.among(connection, pending.c.user_id, some)
         query = sa.select(pending.c.user_id, pending.c.lease).where(chosen, pending.c.lease.is_not(None))
         rows = connection.execute(query.order_by(pending.c.user_id).with_for_update())
         found.update(user_id for user_id, lease in rows.all() if lease == leases[user_id])
@@ -111,8 +121,7 @@ def finish(connection: Connection, lease: str, user_ids: Sequence[str], now: dat
 
     Those keep their release: a change must not take back what was approved.
     """
-    for start in range(0, len(user_ids), CHUNK):
-        chosen_ids = user_ids[start : start + CHUNK]
+    for chosen_ids in database.chunks(user_ids, CHUNK):
         ours = sa.and_(pending.c.lease == lease, database.among(connection, pending.c.user_id, chosen_ids))
         gone = connection.execute(sa.delete(pending).where(ours, pending.c.changed.is_(False))).rowcount
         if gone == len(chosen_ids):
@@ -208,12 +217,18 @@ def park(connection: Connection, lease: str, given_up: Sequence[Parked], mapping
 
 
 def wait(connection: Connection, lease: str, waits: Sequence[Wait], now: datetime) -> None:
-    """Nothing can be done for these users before their time, unless something changed while they were in flight. No
-    attempt is counted, and what failed before is over: whatever there was to do has been done."""
+    """Nothing can be done for these users before their time, unless something changed while they were in flight: then
+    they are due now, and whoever has let them go may have done so just then. No attempt is counted, and what failed
+    before is over where whatever there was to do has been done."""
     if not waits:
         return
     at = pending.c.due_at.type
-    keeps = sa.bindparam("keeps_release", type_=pending.c.changed.type)
+    keeps_release = sa.bindparam("keeps_release", type_=pending.c.changed.type)
+    keeps_failures = sa.bindparam("keeps_failures", type_=pending.c.changed.type)
+    failures = {
+        name: sa.case((keeps_failures, pending.c[name]), else_=sa.literal(value, pending.c[name].type))
+        for name, value in NO_FAILURES.items()
+    }
     statement = (
         sa.update(pending)
         .where(pending.c.lease == lease, pending.c.user_id == sa.bindparam("of_user"))
@@ -221,11 +236,19 @@ def wait(connection: Connection, lease: str, waits: Sequence[Wait], now: datetim
             lease=None,
             changed=False,
             due_at=sa.case((pending.c.changed, sa.literal(now, at)), else_=sa.bindparam("at", type_=at)),
-            release=sa.case((keeps, pending.c.release), else_=None),
-            **NO_FAILURES,
+            release=sa.case((sa.or_(keeps_release, pending.c.changed), pending.c.release), else_=None),
+            **failures,
         )
     )
-    rows = [{"of_user": each.user_id, "at": each.due_at, "keeps_release": each.keeps_release} for each in waits]
+    rows = [
+        {
+            "of_user": each.user_id,
+            "at": each.due_at,
+            "keeps_release": each.keeps_release,
+            "keeps_failures": each.keeps_failures,
+        }
+        for each in waits
+    ]
     connection.execute(statement, rows)
 
 
@@ -237,13 +260,10 @@ def give_back(connection: Connection, lease: str, due_at: datetime, user_ids: Se
     # In one order, as everybody who locks several of these rows; else two transactions wait for each other.
     chosen = [
         *([ours] if user_ids is None else []),
-        *(
-            ours.where(database.among(connection, pending.c.user_id, ordered[start : start + CHUNK]))
-            for start in range(0, len(ordered), CHUNK)
-        ),
+        *(ours.where(database.among(connection, pending.c.user_id, some)) for some in database.chunks(ordered, CHUNK)),
     ]
     for some in chosen:
         locked = connection.execute(some.order_by(pending.c.user_id).with_for_update()).scalars().all()
-        for start in range(0, len(locked), CHUNK):
-            each = database.among(connection, pending.c.user_id, locked[start : start + CHUNK])
+        for few in database.chunks(locked, CHUNK):
+            each = database.among(connection, pending.c.user_id, few)
             connection.execute(sa.update(pending).where(each).values(lease=None, due_at=due_at))

@@ -45,10 +45,11 @@ def _merge(connection: Connection, loser: str, survivor: str, now: datetime) -> 
     elif not _mirrored(connection, survivor):
         connection.execute(sa.update(mirror).where(mirror.c.user_id == loser).values(user_id=survivor))
     connection.execute(sa.delete(pending).where(pending.c.user_id == loser, pending.c.lease.is_(None)))
+    # Who was merged into the loser before, and stayed behind, may be in flight with events that are the survivor's now;
+    # and the loser's row may go.
+    connection.execute(sa.update(users).where(users.c.merged_into == loser).values(merged_into=survivor))
     in_flight = connection.execute(sa.select(pending.c.user_id).where(pending.c.user_id == loser)).first()
     if in_flight is None and not _mirrored(connection, loser):
-        # Who was merged into the loser before, and stayed behind, must not point to a row that is gone.
-        connection.execute(sa.update(users).where(users.c.merged_into == loser).values(merged_into=survivor))
         connection.execute(sa.delete(users).where(users.c.id == loser))
         return
     connection.execute(

@@ -29,8 +29,9 @@ def asked(connection: Connection) -> bool:
     return connection.execute(sa.select(sa.exists().where(runs.c.kind == PASS, runs.c.state == "asked"))).scalar_one()
 
 
-def begin(connection: Connection, lease: str, now: datetime) -> bool:
-    """Begins a pass, which answers every request for one so far. False when another one runs."""
+def begin(connection: Connection, lease: str, now: datetime, *, answers: bool = True) -> bool:
+    """Begins a pass, which answers every request for one so far, unless it is for some users only. False when another
+    one runs."""
     connection.execute(
         sa.update(runs)
         .where(runs.c.kind == PASS, runs.c.state == "running", runs.c.lease_until < now)
@@ -48,7 +49,8 @@ def begin(connection: Connection, lease: str, now: datetime) -> bool:
     begun = connection.execute(started, row).scalar_one_or_none()
     if begun is None:
         return False
-    connection.execute(sa.delete(runs).where(runs.c.kind == PASS, runs.c.state == "asked"))
+    if answers:
+        connection.execute(sa.delete(runs).where(runs.c.kind == PASS, runs.c.state == "asked"))
     connection.execute(sa.delete(runs).where(runs.c.id <= begun - KEPT))
     return True
 

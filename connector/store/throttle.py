@@ -5,7 +5,10 @@ each is given out once: a process reserves a run of the next free ones in one sh
 of the next free slot, until when nobody calls because Customer.io asked for it, and the share of the settings' rate
 that is used at present: a 429 halves it, each second without one gives back a twentieth of the rate.
 
-Time is the server's on PostgreSQL, so that the hosts' clocks don't matter, and this host's on SQLite.
+Time is the server's on PostgreSQL, so that the hosts' clocks don't matter, and this host's on SQLite. It is read with
+an error of half the way to the server and back at most: whoever is far away spaces its slots wider, so that no window
+of three seconds is too full all the same. When the clock was put back since the row was written, its times go back with
+it: nobody waits for the old time to come again, and no slot is given out twice.
 """
 
 from __future__ import annotations
@@ -23,10 +26,12 @@ from connector.store import database
 from connector.store.schema import throttle
 
 RUN_SECONDS = 0.1
+LATE = 0.02  # seconds after its moment that a slot may still be used
 LEAST_PAUSE = timedelta(seconds=1)
 MOST_PAUSE = timedelta(minutes=5)
 
-_PACE = 0.99  # what is used a moment late must not make a window of three seconds too full
+_WINDOW = 3.0
+_UNSURE = 0.005  # how exactly anybody reads the time who isn't far away
 _LEAST_SHARE = 0.01
 _LEAST_RATE = 1.0
 _RISE = 0.05  # a second
@@ -60,11 +65,29 @@ class Slots:
     paused: float = 0.0
 
 
+class Wish(NamedTuple):
+    """That many slots at most, none in less than `ahead` seconds, and no more than make so many seconds; but one."""
+
+    most: int
+    ahead: float = 0.0
+    seconds: float = RUN_SECONDS
+
+
+class Reading(NamedTuple):
+    """The store's time, the same moment of this process's monotonic clock, and how many seconds that may be off."""
+
+    now: datetime
+    here: float
+    unsure: float
+
+
 class Run(NamedTuple):
-    """Slots as they were `reserved_at`, a moment of this process's monotonic clock."""
+    """Slots as they were `reserved_at`, a moment of this process's monotonic clock. `set_back`: by how many seconds
+    the store's clock was put back since the row was written."""
 
     reserved_at: float
     slots: Slots
+    set_back: float = 0.0
 
     @property
     def first(self) -> float:
@@ -72,24 +95,31 @@ class Run(NamedTuple):
         return self.reserved_at + self.slots.first_in
 
 
+class Pace(NamedTuple):
+    """The calls a second that are given out at present, and until when none is."""
+
+    rate: float
+    paused_until: datetime | None
+
+
 class Limited(NamedTuple):
-    """Seconds until the next call, the calls a second then, and whether that is news."""
+    """Seconds until the next call, the calls a second then, whether that is news, and `set_back` as in a run."""
 
     paused: float
     rate: float
     is_news: bool
+    set_back: float = 0.0
 
 
-def take(bucket: Bucket, rate: float, wanted: int, ahead: float, now: datetime) -> tuple[Bucket, Slots]:
-    """The next slots, and the bucket without them. As many as wanted, but not for longer than a run, and one at
-    least; none in less than `ahead` seconds."""
+def take(bucket: Bucket, rate: float, wish: Wish, now: datetime, unsure: float = 0.0) -> tuple[Bucket, Slots]:
+    """The next slots, and the bucket without them. The time may be off by `unsure` seconds."""
     bucket = _as_of(now, bucket, rate)
     if now < bucket.paused_until:
         return bucket, Slots(0, 0.0, 0.0, (bucket.paused_until - now).total_seconds())
     present = rate * bucket.share
-    spacing = _spacing(present)
-    count = int(min(wanted, max(1.0, present * RUN_SECONDS)))
-    first = max(bucket.free_at, now + timedelta(seconds=ahead))
+    spacing = _spacing(present, unsure)
+    count = int(min(wish.most, max(1.0, present * wish.seconds)))
+    first = max(bucket.free_at, now + timedelta(seconds=wish.ahead))
     taken = replace(bucket, free_at=first + timedelta(seconds=count * spacing))
     return taken, Slots(count, (first - now).total_seconds(), spacing)
 
@@ -99,48 +129,70 @@ def pause(retry_after: float) -> timedelta:
     return min(max(timedelta(seconds=retry_after), LEAST_PAUSE), MOST_PAUSE)
 
 
-def limit(bucket: Bucket, rate: float, retry_after: float | None, now: datetime) -> tuple[Bucket, bool]:
+def limit(
+    bucket: Bucket, rate: float, retry_after: float | None, now: datetime, *, halves: bool = True
+) -> tuple[Bucket, bool]:
     """The bucket after a 429, which asked for so many seconds or did not say; and whether that is news. Calls that were
-    under way when the rest began are told the same: they can prolong it, but the rate is halved once."""
+    under way when the rest began are told the same: they can prolong it, but the rate is halved once. It `halves` not
+    when a server that fails asked for a rest: then it wasn't the rate."""
     bucket = _as_of(now, bucket, rate)
     told = None if retry_after is None else now + pause(retry_after)
     if now < bucket.paused_until:
         return replace(bucket, paused_until=max(bucket.paused_until, told or now)), False
+    if not halves:
+        return replace(bucket, paused_until=told or now + LEAST_PAUSE), True
     times = bucket.limited + 1 if now - bucket.paused_until < _CALM else 1
     guessed = now + min(LEAST_PAUSE * 2 ** min(times - 1, 16), MOST_PAUSE)
     share = max(bucket.share / 2, _least_share(rate))
     return replace(bucket, share=share, paused_until=told or guessed, limited=times), True
 
 
-def reserve(connection: Connection, rate: float, wanted: int, ahead: float, clock: Callable[[], datetime]) -> Run:
+def reserve(connection: Connection, rate: float, wish: Wish, clock: Callable[[], datetime]) -> Run:
     """The next slots, ours alone from now on: as `take` says."""
     bucket = _locked(connection)
-    now, here = _now(connection, clock)
-    left, slots = take(bucket, rate, wanted, ahead, now)
-    if slots.count:
+    now, here, unsure = _read(connection, clock)
+    set_back = _set_back(bucket, now)
+    left, slots = take(bucket, rate, wish, now, unsure)
+    if slots.count or set_back:  # written even amid a rest, which would begin anew with each look
         connection.execute(sa.update(throttle).values(asdict(left)))
-    return Run(here, slots)
+    return Run(here, slots, set_back)
 
 
-def rate_limited(
-    connection: Connection, rate: float, retry_after: float | None, clock: Callable[[], datetime]
+def rest(
+    connection: Connection, rate: float, retry_after: float | None, halves: bool, clock: Callable[[], datetime]
 ) -> Limited:
-    """Customer.io answered 429: a rest for everybody, then fewer calls."""
+    """Customer.io asked for it: a rest for everybody; then, after a 429, fewer calls."""
     bucket = _locked(connection)
-    now, _ = _now(connection, clock)
-    left, is_news = limit(bucket, rate, retry_after, now)
+    now = _read(connection, clock).now
+    left, is_news = limit(bucket, rate, retry_after, now, halves=halves)
     connection.execute(sa.update(throttle).values(asdict(left)))
-    return Limited((left.paused_until - now).total_seconds(), rate * left.share, is_news)
+    paused = (left.paused_until - now).total_seconds()
+    return Limited(paused, rate * left.share, is_news, _set_back(bucket, now))
+
+
+def look(connection: Connection, rate: float, clock: Callable[[], datetime]) -> Pace:
+    """As it is; nothing changes by it."""
+    found = connection.execute(_LOOK).one_or_none()
+    now = _read(connection, clock).now
+    bucket = _as_of(now, Bucket() if found is None else Bucket(*found), rate)
+    return Pace(rate * bucket.share, bucket.paused_until if now < bucket.paused_until else None)
+
+
+def _set_back(bucket: Bucket, now: datetime) -> float:
+    """Seconds by which the clock was put back since the row was written, at least; 0 when it wasn't."""
+    return max((bucket.grown_at - now).total_seconds(), 0.0)
 
 
 def _as_of(now: datetime, bucket: Bucket, rate: float) -> Bucket:
-    """Its share as it has grown meanwhile; and without times so far ahead that nobody can have meant them: the clock
-    was put back since they were written."""
-    paused_until = now if bucket.paused_until - now > MOST_PAUSE else bucket.paused_until
-    quiet = (now - max(bucket.grown_at, min(paused_until, now))).total_seconds()
+    """Its share as it has grown meanwhile. Its times are those of the clock as it is now; and one so far ahead that
+    nobody can have meant it is none: the rate was another when it was written."""
+    back = timedelta(seconds=_set_back(bucket, now))
+    paused_until = bucket.paused_until - back
+    quiet = (now - max(bucket.grown_at - back, min(paused_until, now))).total_seconds()
     share = min(max(bucket.share + _RISE * max(quiet, 0.0), _least_share(rate)), 1.0)
     far = timedelta(seconds=_FAR * max(1.0, _spacing(rate * share)))
-    free_at = now if bucket.free_at - now > far else bucket.free_at
+    free_at = bucket.free_at - back
+    free_at = now if free_at - now > far else free_at
     return replace(bucket, share=share, free_at=free_at, grown_at=now, paused_until=paused_until)
 
 
@@ -148,11 +200,15 @@ def _least_share(rate: float) -> float:
     return max(_LEAST_SHARE, min(_LEAST_RATE / rate, 1.0))
 
 
-def _spacing(rate: float) -> float:
-    return min(1 / (rate * _PACE), _LONGEST_SPACING)
+def _spacing(rate: float, unsure: float = 0.0) -> float:
+    """A little wider than the rate says: a window's first slot may be used late, and it and the last are read with an
+    error."""
+    room = LATE + 2 * max(unsure, _UNSURE)
+    return min((1 + room / _WINDOW) / rate, _LONGEST_SPACING)
 
 
-_SELECT = sa.select(*(throttle.c[name] for name in Bucket.__dataclass_fields__)).with_for_update()
+_LOOK = sa.select(*(throttle.c[name] for name in Bucket.__dataclass_fields__))
+_SELECT = _LOOK.with_for_update()
 
 
 def _locked(connection: Connection) -> Bucket:
@@ -168,12 +224,13 @@ def _locked(connection: Connection) -> Bucket:
     return Bucket(*found)
 
 
-def _now(connection: Connection, clock: Callable[[], datetime]) -> tuple[datetime, float]:
-    """The store's time, and the same moment of our monotonic clock: it may be off by half of the way to the server and
-    back. After the row is locked, because that may take a while."""
+def _read(connection: Connection, clock: Callable[[], datetime]) -> Reading:
+    """The time, and when it was here: between asking and hearing. After the row is locked, because that may take a
+    while."""
     before = time.monotonic()
     if connection.dialect.name == "postgresql":
         now = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one().astimezone(UTC)
     else:
         now = clock()
-    return now, (before + time.monotonic()) / 2
+    after = time.monotonic()
+    return Reading(now, (before + after) / 2, (after - before) / 2)

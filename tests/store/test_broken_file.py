@@ -57,3 +57,11 @@ def test_another_file_means_what_it_would_in_the_place_of_the_present_one(tmp_pa
     new.write_text("[people\n")
     with pytest.raises(errors.Misconfigured, match=r"new\.toml can't be used"):
         terminal.other_settings(new, present)
+
+
+def test_beside_a_missing_file_the_default_store_is_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "connector.db").touch()
+    found = broken_file.only_its_store(tmp_path / "none.toml").store.url.get_secret_value()
+    assert found == f"sqlite:///{tmp_path / 'connector.db'}"
+    with pytest.raises(errors.Misconfigured, match="is a folder"):
+        broken_file.only_its_store(tmp_path)

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from connector import errors
 from connector.records import Identifier
-from connector.store import database, schema, users
+from connector.store import alone, schema, users
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW
@@ -155,8 +155,8 @@ def test_an_error_still_says_what_kind_it_is(db: Database) -> None:
 
 HOLD = """
 import sys
-from connector.store import database
-with database.only_one(sys.argv[1], "serve"):
+from connector.store import alone
+with alone.only_one(sys.argv[1], "serve"):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -170,14 +170,22 @@ def test_a_second_connector_on_one_sqlite_file_is_refused_and_postgresql_takes_a
     assert first.stdout.readline() == "held\n"
     if store_url.startswith("sqlite"):
         refused = pytest.raises(errors.Misconfigured, match="another connector runs on")
-        with refused, database.only_one(store_url, "serve"):
+        with refused, alone.only_one(store_url, "serve"):
             pass
     else:
-        with database.only_one(store_url, "serve"):
+        with alone.only_one(store_url, "serve"):
             pass
     first.communicate(timeout=30)
-    with database.only_one(store_url, "serve"):
+    with alone.only_one(store_url, "serve"):
         pass
+
+
+def test_a_look_at_who_runs_on_a_sqlite_file_keeps_nobody_from_starting(store_url: str) -> None:
+    assert not alone.is_taken(store_url, "work")
+    with alone.only_one(store_url, "work"):
+        assert alone.is_taken(store_url, "work") == store_url.startswith("sqlite")
+        assert not alone.is_taken(store_url, "serve")
+    assert not alone.is_taken(store_url, "work")
 
 
 def test_a_lock_whose_holder_was_killed_is_free(store_url: str) -> None:
@@ -188,7 +196,7 @@ def test_a_lock_whose_holder_was_killed_is_free(store_url: str) -> None:
     assert first.stdout.readline() == "held\n"
     first.kill()
     first.communicate(timeout=30)
-    with database.only_one(store_url, "serve"):
+    with alone.only_one(store_url, "serve"):
         pass
 
 

@@ -20,8 +20,9 @@ from connector.commands import person, person_text, replay_parked, resend, statu
 from connector.core import ulid
 from connector.inbound import adopting, due, upsert
 from connector.records import DueEvent, Event, EventRow
-from connector.settings import Events, Guard, Settings
-from connector.store import due_events, event_counts, events, events_again, inbox, leases, pending, schema
+from connector.settings import Events, Guard, Log, Settings
+from connector.store import attempts, due_events, event_counts, events, events_again, inbox, leases, pending, schema
+from connector.store.attempts import Attempt
 from connector.store.database import Database
 from tests.store import given, told
 from tests.store.given import NOW, webhook
@@ -365,7 +366,7 @@ def test_status_tells_what_became_of_events(db: Database) -> None:
     limited = Settings(guard=Guard(max_events_per_user=1))
     told_of, lines = shown(limited)
     assert (told_of, lines) == (
-        {"due": 0, "user_parked": 0, "sent": 0, "skipped": {}, "parked": {}, "held": None},
+        {"due": 0, "user_parked": 0, "sent": 0, "skipped": {}, "parked": {}, "parked_newest": {}, "held": None},
         ["events    0 due, 0 sent"],
     )
     ids = store(db, *(event(each) for each in "abcdef"), event("g", "U2"))
@@ -378,6 +379,26 @@ def test_status_tells_what_became_of_events(db: Database) -> None:
     assert lines[1].startswith("PARKED    events: 1 no_name: ")
     assert lines[2:] == ["HELD      3 events of 1 users (max_events_per_user): until a day has room"]
     assert shown(Settings())[0]["held"] is None
+
+
+@pytest.mark.usefixtures("users")
+def test_status_tells_the_newest_attempt_of_parked_events_by_reason(db: Database) -> None:
+    ids = store(db, event("a", "U2"), event("b"), event("c"))
+    db.write(due_events.parked, {ids["a"]: "refused", ids["c"]: "no_name"}, LATER)
+    db.write(due_events.parked, {ids["b"]: "refused"}, NOW)
+    tried = [
+        Attempt("U1", "event", 1, 400, "refused", "before"),
+        Attempt("U2", "event", 1, 422, "refused", "mail a@b.co"),
+    ]
+    db.write(attempts.add, tried, LATER)
+    db.write(attempts.add, [Attempt("U2", "update", 1, 400, "refused", "of the person")], LATER)
+    found = db.read(status.collect, Settings(log=Log(personal_data=True)), LATER)["events"]
+    assert found["parked"] == {"refused": 2, "no_name": 1}
+    newest = {"what": "event", "status": 422, "message": "mail a@b.co", "at": LATER}
+    assert found["parked_newest"] == {"refused": newest}
+    told = db.read(status.collect, Settings(), LATER)
+    assert told["events"]["parked_newest"]["refused"]["message"] == "…"
+    assert '          refused, newest 0 s ago: event: 422 "…"' in status_text.describe(told, LATER)
 
 
 @pytest.mark.usefixtures("users")
@@ -508,6 +529,18 @@ def test_an_event_that_sql_wrote_for_nobody_who_is_there_is_skipped_and_stops_no
     assert due.read_asked(db, WANTED, lambda: LATER) == 3
     assert fates(db) == [("orphan", "skipped", "no_user"), ("fine", "due", None), ("odd", "skipped", "unreadable")]
     assert waiting(db) == ["U1"]
+
+
+def test_what_is_wrong_with_the_database_makes_no_event_unreadable(db: Database) -> None:
+    given.have(db, given.user("U1"))
+    asked = {"user_id": "U1", "name": "Clicked", "outbound": "due", "occurred_at": NOW, "received_at": NOW}
+    db.write(lambda connection: connection.execute(sa.insert(schema.events).values(asked)))
+    db.write(lambda connection: connection.execute(sa.text("ALTER TABLE pending RENAME TO away")))
+    with pytest.raises(sa.exc.DBAPIError):
+        due.read_asked(db, WANTED, lambda: LATER)
+    db.write(lambda connection: connection.execute(sa.text("ALTER TABLE away RENAME TO pending")))
+    assert given.rows(db, schema.events, "outbound", "reason") == [("due", None)]
+    assert due.read_asked(db, WANTED, lambda: LATER) == 1
 
 
 @pytest.mark.usefixtures("users")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from datetime import timedelta
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -30,15 +31,17 @@ async def checked(place: Place) -> list[tuple[str, str]]:
     return [(line.level, line.message) for line in await check.check(place.write().settings()) if line.about == "gate"]
 
 
-async def scraped(place: Place) -> dict[str, bytes]:
-    """The status, as JSON, and the metric's line, of a running connector."""
+async def scraped(place: Place) -> dict[str, Any]:
+    """The status, as JSON, and the metrics, but for reasons that it isn't closed for, of a running connector."""
     async with app.running(place.path, place.write().settings()) as running, aiohttp.ClientSession() as session:
         async with session.get(f"{running.admin_url}/metrics") as response:
             metrics = await response.read()
         async with session.get(f"{running.admin_url}/status") as response:
             found = msgspec.json.encode(msgspec.json.decode(await response.read())["gate"])
-    lines = [line for line in metrics.splitlines() if line.startswith(b"connector_gate_closed")]
-    return {"metric": b"\n".join(lines), "status": found}
+    lines = [line.rpartition(" ") for line in metrics.decode().splitlines() if line.startswith("connector_gate_closed")]
+    assert sum("_reason{" in name for name, _, _ in lines) == len(typing.get_args(outage.Reason))
+    told = {name: float(value) for name, _, value in lines if "_reason{" not in name or float(value)}
+    return {"metrics": told, "status": found}
 
 
 async def test_an_open_gate_is_told_in_few_words(db: Database, place: Place) -> None:
@@ -46,7 +49,8 @@ async def test_an_open_gate_is_told_in_few_words(db: Database, place: Place) -> 
     assert shown(db) == []
     assert await checked(place) == [("ok", "open: nothing keeps calls back")]
     found = await scraped(place)
-    assert found == {"metric": b"connector_gate_closed 0.0", "status": b'{"state":"open","reason":null,"since":null}'}
+    assert found["metrics"] == {"connector_gate_closed": 0, "connector_gate_closed_seconds": 0}
+    assert found["status"] == b'{"state":"open","reason":null,"since":null}'
 
 
 async def test_a_closed_one_says_why_since_when_and_what_to_do(db: Database, place: Place) -> None:
@@ -57,7 +61,9 @@ async def test_a_closed_one_says_why_since_when_and_what_to_do(db: Database, pla
     message = f"closed since 2026-03-01 11:55 UTC, nothing is sent: unauthorized (Unauthorized request): {remedy}"
     assert await checked(place) == [("fault", message)]
     found = await scraped(place)
-    assert found["metric"] == b"connector_gate_closed 1.0"
+    seconds = found["metrics"].pop("connector_gate_closed_seconds")
+    assert seconds == pytest.approx((app.now() - AGO).total_seconds(), abs=60)
+    assert found["metrics"] == {"connector_gate_closed": 1, 'connector_gate_closed_reason{reason="unauthorized"}': 1}
     assert found["status"] == b'{"state":"closed","reason":"unauthorized","since":"2026-03-01T11:55:00Z"}'
 
 

@@ -10,7 +10,7 @@ import pytest
 from connector.outbound import full_pass
 from connector.records import Identifier, Learnt
 from connector.settings import Settings
-from connector.store import guarded, inbox, leases, merging, mirror, pending, schema, users
+from connector.store import due_events, guarded, inbox, leases, merging, mirror, pending, schema, users
 from connector.store.database import Database
 from tests.store import given, told
 from tests.store.given import NOW
@@ -148,6 +148,16 @@ def test_what_two_disagreed_on_is_no_conflict_once_they_are_one(db: Database, si
     )
     (told.tell_singly if singly else told.tell)(db, *two)
     assert given.rows(db, schema.conflicts) == []
+
+
+def test_events_of_who_is_in_flight_are_under_way_for_whoever_they_are_merged_into_at_last(db: Database) -> None:
+    given.have(db, *map(given.user, ("flies", "between", "last")))
+    given.sent(db, given.person("between"), given.person("last"))
+    db.write(pending.mark, ["flies"], NOW, pending.CHANGED)
+    db.write(leases.claim, "lease", NOW, NOW + timedelta(minutes=1), 10)
+    for loser, survivor in (("flies", "between"), ("between", "last")):
+        db.write(merging.merge, {loser: survivor}, NOW)
+    assert db.read(due_events.under_way, ["last"]) == {"last"}
 
 
 def test_who_is_created_while_being_merged_is_the_survivors_person(db: Database) -> None:

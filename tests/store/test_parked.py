@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from connector import errors
 from connector.admin import status
 from connector.commands import person, person_text, replay_parked, status_text
-from connector.settings import Customerio, Everyone, People, Settings
+from connector.settings import Customerio, Everyone, Log, People, Settings
 from connector.store import attempts, backlog, leases, merging, pending, schema
 from connector.store.attempts import Attempt
 from connector.store.database import Database
@@ -87,10 +87,38 @@ def test_status_counts_who_is_parked_by_reason_with_the_next_command(db: Databas
     assert "connector replay parked" in line
 
 
+def test_status_tells_the_newest_attempt_of_each_reason(db: Database) -> None:
+    shows = SETTINGS.model_copy(update={"log": Log(personal_data=True)})
+    park(db, "U1", reason="timeout", status=None)
+    park(db, "U2")
+    park(db, "U3", at=NOW + timedelta(minutes=10), status=422)
+    of_an_event = Attempt("U3", "event", 1, 413, "refused", "too large")
+    db.write(attempts.add, [of_an_event], NOW + timedelta(minutes=20))
+    found = db.read(status.collect, shows, LATER)
+    assert found["parked_newest"] == {
+        "refused": {"what": "update", "status": 422, "message": "plan: too\nlong", "at": NOW + timedelta(minutes=10)},
+        "timeout": {"what": "update", "status": None, "message": "plan: too\nlong", "at": NOW},
+    }
+    lines = list(status_text.describe(found, LATER))
+    assert '          refused, newest 50 min ago: update: 422 "plan: too\\nlong"' in lines
+    assert '          timeout, newest 1 h ago: update: "plan: too\\nlong"' in lines
+    hidden = db.read(status.collect, SETTINGS, LATER)
+    assert [each["message"] for each in hidden["parked_newest"].values()] == ["…", "…"]
+    assert '          refused, newest 50 min ago: update: 422 "…"' in status_text.describe(hidden, LATER)
+
+
+def test_status_tells_of_a_reason_whose_attempt_is_not_known_what_it_can(db: Database) -> None:
+    park(db, "U1")
+    db.write(lambda connection: connection.execute(sa.delete(schema.attempts)))
+    found = db.read(status.collect, SETTINGS, LATER)
+    assert (found["parked"], found["parked_newest"]) == ({"refused": 1}, {})
+    assert not any("newest" in line for line in status_text.describe(found, LATER))
+
+
 def test_where_nobody_is_parked_status_has_no_line_of_them(db: Database) -> None:
     db.write(pending.mark, ["U1"], NOW, pending.CHANGED)
     found = db.read(status.collect, SETTINGS, LATER)
-    assert (found["backlog"]["parked"], found["parked"]) == (0, {})
+    assert (found["backlog"]["parked"], found["parked"], found["parked_newest"]) == (0, {}, {})
     assert not any("arked" in line or "ARKED" in line for line in status_text.describe(found, LATER))
 
 

@@ -249,6 +249,37 @@ def test_an_approval_that_meets_a_user_in_flight_is_not_lost(db: Database) -> No
     assert (found.user_id, found.release) == ("U1", "approved")
 
 
+@pytest.mark.parametrize("how", ["fresh", "approved", "delete"])
+def test_who_is_let_go_in_flight_stays_so_though_the_flight_ends_in_a_wait(db: Database, how: str) -> None:
+    mark(db, "U1", "U2")
+    claim(db, "a")
+    if how == "fresh":
+        db.write(pending.arrived, ["U1"], NOW)
+    else:
+        db.write(pending.release, ["U1"], how, NOW)
+    waits = [Wait(user_id, NOW + timedelta(days=1), keeps_release=False) for user_id in ("U1", "U2")]
+    db.write(leases.wait, "a", waits, LATER)
+    [found] = db.write(leases.claim, "b", LATER, LATER + LEASE, 10)
+    assert (found.user_id, found.release) == ("U1", how)
+
+
+def test_who_let_a_user_go_is_forgotten_by_a_wait_in_which_nothing_came(db: Database) -> None:
+    db.write(pending.release, ["U1"], "guard", NOW)
+    claim(db, "a")
+    db.write(leases.wait, "a", [Wait("U1", LATER, keeps_release=False)], NOW)
+    assert rows(db, "release", "due_at") == [(None, LATER)]
+
+
+def test_a_wait_can_keep_what_is_known_of_failures(db: Database) -> None:
+    mark(db, "U1", "U2")
+    claim(db, "a")
+    db.write(leases.postpone, "a", [Failure(user_id, NOW, "timeout", True) for user_id in ("U1", "U2")], NOW)
+    claim(db, "b")
+    db.write(leases.wait, "b", [Wait("U1", LATER, keeps_failures=True), Wait("U2", LATER)], LATER)
+    known = rows(db, "user_id", "attempts", "failing_since", "reason", "alone", "due_at", "lease")
+    assert known == [("U1", 1, NOW, "timeout", True, LATER, None), ("U2", 0, None, None, False, LATER, None)]
+
+
 def test_only_people_at_customerio_are_marked_as_mirrored(db: Database) -> None:
     given.sent(db, given.person("U1"), given.person("U3"))
     db.write(pending.mark_mirrored, ["U0", "U1", "U2", "U3"], NOW)

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from connector import errors, settings_file
 from connector.settings import Guard
-from connector.store import approvals, revisions, schema
+from connector.store import alone, approvals, revisions, schema
 from connector.store.database import Database
 from connector.watching import starting
 from connector.watching.current import Current
@@ -99,6 +99,21 @@ def test_a_sync_with_a_file_that_was_superseded_takes_nobodys_place_and_says_the
             assert words in str(failed.value)
     assert told(db) == before
     assert settled(db, file, "[guard]\nmax_creates = 3\n").revision == 4, "nobody has seen it yet"
+
+
+def test_on_sqlite_a_sync_with_an_older_file_is_superseded_as_long_as_a_connector_sends(
+    db: Database, store_url: str, file: Path
+) -> None:
+    first, second = (f'[store]\nurl = "{store_url}"\n{text}' for text in (FIRST, SECOND))
+    begun(db, file, first)
+    settled(db, file, second)
+    before = told(db)
+    with alone.only_one(store_url, "work"), pytest.raises(errors.Failed, match="superseded: this file"):
+        settled(db, file, first)
+    assert told(db) == before
+    if db.dialect == "sqlite":
+        with alone.only_one(store_url, "serve"):
+            assert settled(db, file, first).revision == 3, "nobody sends, so its file is the newest"
 
 
 def foreign(db: Database, guard: str) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+
+from connector import app
 from connector.admin import status
 from connector.commands import status_text
 from connector.settings import Settings
-from connector.store import decided, revisions, runs
+from connector.store import decided, leases, pending, revisions, runs, schema, throttle
 from connector.store.database import Database
+from tests.store import given
 from tests.store.given import NOW, SETTINGS
 
 HOUR = timedelta(hours=1)
@@ -76,3 +80,40 @@ def test_settings_in_place_of_which_others_were_taken_up_are_told(db: Database) 
     (line,) = (line for line in said(db, older) if line.startswith("STALE"))
     assert "revision 2 was taken up" in line
     assert "connector settings diff 1 2" in line
+
+
+def test_the_oldest_of_the_backlog_is_never_ahead_of_now(db: Database) -> None:
+    given.have(db, *(given.user(f"U{number}") for number in range(4)))
+    db.write(pending.mark, ["U0", "U1"], NOW + HOUR, pending.CHANGED)
+    backlog = told(db)["backlog"]
+    assert (backlog["due"], backlog["waiting"], backlog["oldest_at"]) == (0, 2, None)
+    assert "backlog   0 due, 2 waiting" in said(db)
+    db.write(pending.mark, ["U2"], NOW - HOUR, pending.CHANGED)
+    assert told(db)["backlog"]["oldest_at"] == NOW - HOUR
+    (claim,) = db.write(leases.claim, "a", NOW - HOUR, NOW + HOUR, 1)
+    assert told(db)["backlog"]["oldest_at"] is None, "one who is in flight waits for nothing"
+    failed = leases.Failure(claim.user_id, NOW + HOUR, "timeout")
+    db.write(leases.postpone, "a", [failed], NOW - 2 * HOUR)
+    assert told(db)["backlog"]["oldest_at"] == NOW - 2 * HOUR, "one who fails is as old as their failure"
+
+
+def test_the_rates_are_told_as_they_are_and_as_they_may_be(db: Database) -> None:
+    settings = Settings.model_validate({"customerio": {"rate_per_second": 50}})
+    now = app.now()
+    nothing = {"calls_per_second": None, "rate_per_second": 50, "allowed": 50.0, "paused_until": None}
+    assert told(db, settings, now)["rates"] == nothing
+    assert not any(line.startswith(("rate", "PAUSED")) for line in said(db, settings))
+    db.write(throttle.rest, 50.0, 120.0, True, app.now)
+    found = told(db, settings, now)
+    assert found["rates"]["allowed"] == pytest.approx(25)
+    assert found["rates"]["paused_until"] - now == pytest.approx(timedelta(seconds=120), abs=timedelta(seconds=30))
+    (line,) = (line for line in status_text.describe(found, now) if line.startswith("rate"))
+    assert line.startswith("rate      25 of 50 calls a second (429), none until ")
+    over = told(db, settings, now + HOUR)
+    if db.dialect == "sqlite":
+        assert over["rates"] == nothing
+
+
+def test_the_rate_is_looked_at_without_a_word_in_the_store(db: Database) -> None:
+    assert db.read(throttle.look, 50.0, app.now) == throttle.Pace(50.0, None)
+    assert given.rows(db, schema.throttle) == []

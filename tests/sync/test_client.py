@@ -66,7 +66,7 @@ def answering(*statuses: int, **headers: str) -> Answers:
 
     async def answer(_request: web.Request) -> web.Response:
         status = left.pop(0) if left else 200
-        return web.json_response({}, status=status, headers=headers if status == 429 else {})
+        return web.json_response({}, status=status, headers=headers if status in {429, 503} else {})
 
     return answer
 
@@ -113,6 +113,17 @@ async def test_a_429_pauses_every_call_for_as_long_as_it_says(
             assert (second.status, second.calls) == (429, 0)
             assert second.retry_after == pytest.approx(seconds, abs=0.9)
         assert (client.calls, other.calls) == (1, 0)
+
+
+async def test_a_server_error_that_says_for_how_long_pauses_every_call_and_is_not_tried_again_at_once(
+    db: Database,
+) -> None:
+    async with track_api(answering(503, **{"Retry-After": "40"})) as url, client_of(db, url) as client:
+        first = await client.batch([b"{}"], always)
+        assert (first.status, first.calls, first.unheard) == (503, 1, True)
+        assert 39 < client.paused_for <= 40
+        second = await client.batch([b"{}"], always)
+        assert (second.status, second.calls, client.calls) == (429, 0, 1)
 
 
 async def test_no_try_begins_on_a_lease_that_is_too_old(db: Database) -> None:

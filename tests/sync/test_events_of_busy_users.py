@@ -6,9 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from aiohttp import web
 
-from connector.outbound import agenda, preparation, waves
+from connector.outbound import agenda, flights, preparation, waves
 from connector.store import leases, schema
 from connector.store.database import Database
 from tests.places import Place, Sandbox
@@ -115,3 +116,84 @@ async def test_a_claim_holds_so_many_bytes_and_leaves_the_rest_to_the_next(
     way.clock.move(minutes=2)
     tally = await way.work(settings)
     assert (tally.events, given.rows(way.db, schema.pending)) == (5, [])
+
+
+@pytest.mark.parametrize("of", ["visitors", "large"])
+async def test_very_many_events_that_are_calls_of_their_own_leave_others_their_turn(
+    db: Database, place: Place, sandbox: Sandbox, of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit comes while the first of them is under way; before it go no more than have begun by then."""
+    monkeypatch.setattr(waves, "_SECONDS", 0.0)
+    way = Way(db, place, sandbox, "batch")
+    took: list[str] = []
+
+    def answers(_request: web.Request, body: dict[str, Any]) -> web.Response:
+        actions = [action for action, _ in named(body)]
+        if "event" in actions and "event" not in took:
+            way.tell(settings, "identify", user="plain", traits={"plan": "b"})
+        took.extend(actions)
+        return web.json_response({})
+
+    async with track_api(answers) as way.url:
+        settings = way.settings(events='names = ["*"]\nanonymous = true')
+        few = settings.customerio.model_copy(update={"in_flight": 3})
+        settings = settings.model_copy(update={"customerio": few})
+        for user in ("plain", *(f"{number}" for number in range(30))):
+            if user == "plain" or of == "large":
+                way.tell(settings, "identify", user=user, traits={"plan": "a"})
+        await way.work(settings)
+        took.clear()
+        for number in range(30):
+            if of == "large":
+                way.sql(settings, "Big", f"{number}", text="x" * 33_000)
+            else:
+                way.tell(settings, "track", anonymous=f"v{number}")
+        tally = await way.work(settings, passes=False)
+    assert (tally.events, tally.updated, given.rows(way.db, schema.pending)) == (30, 1, [])
+    assert took.index("identify") <= 2 * 3
+    assert took.count("event") == 30
+
+
+async def test_what_is_left_of_a_wave_is_due_as_it_was(
+    db: Database, place: Place, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was tried: what is known of failures stays, and so does who let them go."""
+    monkeypatch.setattr(waves, "_SECONDS", 0.0)
+    way = Way(db, place, sandbox, "batch")
+    settings = way.settings(events='names = ["*"]\nanonymous = true')
+    few = settings.customerio.model_copy(update={"in_flight": 1})
+    settings = settings.model_copy(update={"customerio": few})
+    for number in range(3):
+        way.tell(settings, "track", anonymous=f"v{number}")
+    failing = {"attempts": 5, "failing_since": way.clock() - timedelta(days=1), "release": "approved"}
+    way.db.write(lambda connection: connection.execute(sa.update(schema.pending).values(failing)))
+    await way.work(settings, going=lambda: not way.of(None), passes=False)
+    left = given.rows(way.db, schema.pending, "due_at", "lease", *failing)
+    assert left == [(way.clock(), None, *failing.values())] * 2
+
+
+async def test_an_edit_does_not_wait_for_a_backlog_of_visitors(
+    db: Database, place: Place, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each claim is full of them, so there is always another one to wait for."""
+    monkeypatch.setattr(flights, "MOST_USERS", 4)
+    monkeypatch.setattr(flights, "_MOST_CALLS", 1)
+    way = Way(db, place, sandbox, "batch")
+    took: list[str] = []
+
+    def answers(_request: web.Request, body: dict[str, Any]) -> web.Response:
+        took.extend(action for action, _ in named(body))
+        return web.json_response({})
+
+    async with track_api(answers) as way.url:
+        settings = way.settings(events='names = ["*"]\nanonymous = true')
+        way.tell(settings, "identify", user="plain", traits={"plan": "a"})
+        await way.work(settings)
+        took.clear()
+        way.tell(settings, "identify", user="plain", traits={"plan": "b"})
+        way.clock.move(seconds=1)
+        for number in range(30):
+            way.tell(settings, "track", anonymous=f"v{number}")
+        tally = await way.work(settings, passes=False)
+    assert (tally.events, tally.updated) == (30, 1)
+    assert took.index("identify") <= 4

@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 from aiohttp import web
 
-from connector.store import schema
+from connector.outbound import agenda
+from connector.store import due_events, schema
 from connector.store.database import Database
 from tests.places import Place, Sandbox
 from tests.store import given
@@ -97,3 +98,58 @@ async def test_a_try_that_sent_some_of_a_users_events_makes_the_next_failure_the
     tally = await way.work(settings)
     assert (tally.events, tally.events_parked, tally.failed) == (1, {}, {"server_error": 1})
     assert given.rows(way.db, schema.pending, *FAILING[:2]) == [(1, way.clock())]
+
+
+async def test_a_failed_update_says_nothing_of_the_event_behind_it(way: Way, bad: set[str]) -> None:
+    settings = way.settings()
+    for user in range(1, 6):
+        way.tell(settings, "identify", user=f"{user}", traits={"plan": "a"})
+    await way.work(settings)
+    bad.add("")
+    way.tell(settings, "identify", user="1", traits={"plan": "b"})
+    assert (await way.work(settings)).failed == {"server_error": 1}
+    fail_since(way, timedelta(days=8), attempts=20)
+    bad.clear()
+    bad.add("E")
+    way.tell(settings, "track", user="1", event="E")
+    tally = await way.work(settings)
+    assert (tally.updated, tally.events_parked, tally.failed) == (1, {}, {"server_error": 1})
+    assert given.rows(way.db, schema.pending, *FAILING[:2]) == [(1, way.clock())]
+
+
+async def test_a_person_who_changes_all_the_time_does_not_keep_an_event_from_being_given_up(
+    way: Way, bad: set[str]
+) -> None:
+    settings = way.settings()
+    for user in range(1, 6):
+        way.tell(settings, "identify", user=f"{user}", traits={"plan": "a"})
+    await way.work(settings)
+    bad.add("E")
+    way.tell(settings, "track", user="1", event="E")
+    await way.work(settings)
+    fail_since(way, timedelta(days=8), attempts=20)
+    way.tell(settings, "identify", user="1", traits={"plan": "b"})
+    tally = await way.work(settings)
+    assert (tally.updated, tally.events_parked) == (1, {"server_error": 1})
+
+
+@pytest.mark.parametrize("put_off", ["by the size of a claim", "by a merge under way"])
+async def test_a_turn_in_which_events_are_not_looked_at_forgets_no_failure(
+    way: Way, put_off: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = way.settings()
+    way.tell(settings, "identify", user="1")
+    await way.work(settings)
+    way.tell(settings, "track", user="1")
+    fail_since(way, timedelta(days=6), attempts=9)
+    if put_off == "by the size of a claim":
+        monkeypatch.setattr(agenda, "_MOST_BYTES", -1)
+    else:
+        monkeypatch.setattr(due_events, "under_way", lambda _connection, user_ids: set(user_ids))
+    turns = iter((True, True))
+    await way.work(settings, passes=False, going=lambda: next(turns, False))
+    left = given.rows(way.db, schema.pending, "lease", "attempts", "failing_since")
+    assert left == [(None, 9, way.clock() - timedelta(days=6))]
+    monkeypatch.undo()
+    way.clock.move(seconds=1)
+    assert (await way.work(settings)).events == 1

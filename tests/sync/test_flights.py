@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from connector import app
-from connector.core import encode
+from connector.core import encode, outage
 from connector.outbound import flights, full_pass
 from connector.outbound.client import TrackClient
+from connector.outbound.gate import Gate
 from connector.outbound.throttle import Throttle
 from connector.outbound.worker import Worker
 from connector.settings import Settings
@@ -289,3 +291,56 @@ async def test_fresh_changes_go_before_the_work_of_a_pass(
             await Worker(db, app.now).work_off(settings, client)
     assert len(calls) > 20
     assert next(index for index, ids in enumerate(calls) if "u1" in ids) < 7
+
+
+async def test_of_several_calls_that_cannot_be_recorded_each_is_told_of(
+    db: Database, place: Place, give: Give, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first ends the work with its error; the others say that there is more that nobody knows of."""
+    calls: list[int] = []
+    both = asyncio.Event()
+
+    async def answer(_request: web.Request, batch: list[dict[str, Any]]) -> web.Response:
+        calls.append(len(batch))
+        if len(calls) == 2:
+            db.write(lambda connection: connection.execute(sa.text("ALTER TABLE decided RENAME TO away")))
+            both.set()
+        await both.wait()
+        return web.json_response({})
+
+    monkeypatch.setattr(encode, "MAX_BATCH_BYTES", 1200)
+    async with track_api(answer) as url:
+        settings = settings_for(place, url)
+        give(settings, *(user(number) for number in range(8)))
+        ready(db, settings)
+        async with client_for(db, settings) as client:
+            with capture_logs() as logged, pytest.raises(sa.exc.DBAPIError):
+                await Worker(db, app.now).work_off(settings, client)
+    [told] = [each for each in logged if each["event"] == "call_not_recorded"]
+    assert len(calls) == 2
+    assert told["users"] in calls
+    assert told["error"] in {"OperationalError", "ProgrammingError"}
+
+
+async def test_an_outage_is_known_until_the_gate_says_so(db: Database, place: Place, give: Give) -> None:
+    known: list[bool] = []
+
+    class Watched(Gate):
+        async def close(self, reason: outage.Reason, message: str) -> None:
+            await super().close(reason, message)
+            known.append(flying.knows_of_an_outage)
+
+    async def answer(_request: web.Request, _batch: list[dict[str, Any]]) -> web.Response:
+        return web.json_response({}, status=401)
+
+    async with track_api(answer) as url:
+        settings = settings_for(place, url)
+        give(settings, user(1))
+        ready(db, settings)
+        gate = Watched(db, app.now)
+        async with client_for(db, settings) as client:
+            flying = flights.Flights(db, app.now, settings, client, gate, lambda _tally: None)
+            async with flying.in_hand():
+                flying.send(await flying.begin(await flying.take(10)))
+                flying.send_rest()
+    assert (known, flying.knows_of_an_outage, gate.closed is None) == ([True], False, False)

@@ -7,6 +7,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import sqlalchemy as sa
 import structlog
 
 from connector.outbound.throttle import Throttle
+from connector.store import schema
 from connector.store import throttle as bucket
 from connector.store.database import Database
 
@@ -115,8 +118,8 @@ async def test_a_429_sends_away_who_waits_and_pauses_everybody(db: Database) -> 
     waiting = [asyncio.create_task(throttle.slot()) for _ in range(10)]
     assert await waiting[0]
     with structlog.testing.capture_logs() as logged:
-        await throttle.rate_limited(40)
-        await throttle.rate_limited(None)
+        await throttle.rest(40, is_limited=True)
+        await throttle.rest(None, is_limited=True)
     assert await asyncio.wait_for(asyncio.gather(*waiting[1:]), 5) == [False] * 9
     assert 35 < throttle.paused_for <= 40
     assert not await asyncio.wait_for(throttle.slot(), 5)
@@ -132,7 +135,7 @@ async def test_slots_that_were_reserved_before_a_429_are_not_used_after_it(db: D
     behind = [asyncio.create_task(throttle.slot()) for _ in range(5)]
     await asyncio.sleep(0.05)
     began = time.monotonic()
-    await throttle.rate_limited(1)
+    await throttle.rest(1, is_limited=True)
     assert False in await asyncio.gather(*behind)
     await asyncio.sleep(throttle.paused_for)
     while not await throttle.slot():
@@ -144,7 +147,7 @@ async def test_slots_that_were_reserved_before_a_429_are_not_used_after_it(db: D
 async def test_a_429_pauses_for_a_second_at_least(db: Database, said: float | None) -> None:
     throttle = Throttle(db, 100)
     assert throttle.paused_for == 0
-    await throttle.rate_limited(said)
+    await throttle.rest(said, is_limited=True)
     assert 0.5 < throttle.paused_for <= 1
 
 
@@ -167,7 +170,7 @@ async def test_without_the_store_nobody_calls_and_it_is_said_once(
 async def test_a_429_that_the_store_can_not_be_told_of_pauses_this_process_at_least(db: Database) -> None:
     throttle = Throttle(db, 100)
     hide(db, "throttle", "gone")
-    await throttle.rate_limited(30)
+    await throttle.rest(30, is_limited=True)
     assert 25 < throttle.paused_for <= 30
     hide(db, "gone", "throttle")
 
@@ -189,6 +192,38 @@ async def test_a_store_that_is_busy_for_a_moment_costs_turns_but_stops_nobody(
         assert await asyncio.wait_for(throttle.slot(), 5)
 
 
+async def test_how_long_a_reservation_takes_is_counted_from_when_it_was_asked_for(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the row is locked too: the connection may be long in coming."""
+    reserve, wishes = bucket.reserve, []
+
+    def slow(connection: sa.Connection, rate: float, wish: bucket.Wish, clock: Callable[[], datetime]) -> bucket.Run:
+        wishes.append(wish)
+        time.sleep(0.06)
+        return reserve(connection, rate, wish, clock)
+
+    monkeypatch.setattr(bucket, "reserve", slow)
+    throttle = Throttle(db, 100)
+    while len(wishes) < 2:
+        assert await asyncio.wait_for(throttle.slot(), 5)
+    assert wishes[1].seconds >= 3 * 0.06
+
+
+async def test_a_clock_that_was_put_back_is_told_and_holds_nobody_up(db: Database) -> None:
+    throttle, other = Throttle(db, 100), Throttle(db, 100)
+    assert await throttle.slot()
+    with structlog.testing.capture_logs() as logged:
+        for seconds in (40, 0.5):  # half a second is not worth telling
+            put_back(db, seconds)
+            assert await asyncio.wait_for(Throttle(db, 100).slot(), 5)
+        put_back(db, 40)
+        await other.rest(1, is_limited=True)
+    told = [(each["event"], each["log_level"]) for each in logged if each["event"] != "rate_limited"]
+    assert told == [("clock_set_back", "warning")] * 2
+    assert logged[0]["seconds"] == pytest.approx(40, abs=5)
+
+
 async def test_a_fault_of_ours_is_raised_where_somebody_waits(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_arguments: object) -> bucket.Run:
         raise KeyError("not the store's doing")
@@ -200,3 +235,11 @@ async def test_a_fault_of_ours_is_raised_where_somebody_waits(db: Database, monk
 
 def hide(db: Database, table: str, name: str) -> None:
     db.write(lambda connection: connection.execute(sa.text(f"ALTER TABLE {table} RENAME TO {name}")))
+
+
+def put_back(db: Database, seconds: float) -> None:
+    """The store's clock; that is, all that it has written is later by as much."""
+    with db.writer.begin() as connection:
+        row = connection.execute(sa.select(schema.throttle)).one()._asdict()
+        later = {name: row[name] + timedelta(seconds=seconds) for name in ("free_at", "grown_at", "paused_until")}
+        connection.execute(sa.update(schema.throttle).values(later))

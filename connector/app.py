@@ -39,7 +39,7 @@ from connector.metrics import Metrics
 from connector.outbound.loops import Outbound
 from connector.outbound.tally import Tally
 from connector.settings import Settings
-from connector.store import database, migrate
+from connector.store import alone, migrate
 from connector.store.database import Database
 from connector.watching import following, starting
 from connector.watching.current import Current
@@ -203,7 +203,7 @@ async def _alone(settings: Settings, parts: Parts) -> AsyncIterator[None]:
         for part in sorted(parts):
             while True:
                 try:
-                    held.enter_context(database.only_one(settings.store.url.get_secret_value(), part))
+                    held.enter_context(alone.only_one(settings.store.url.get_secret_value(), part))
                     break
                 except errors.StoreInUse:
                     if until is None or loop.time() > until:
@@ -253,7 +253,7 @@ async def _at_work(
         [
             *probes,
             web.get("/metrics", exposition.metrics_handler(db, metrics, now)),
-            web.get("/status", _status(db, current, receiving.refused)),
+            web.get("/status", _status(db, current, metrics, receiving.refused)),
         ]
     )
     endless: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
@@ -304,7 +304,7 @@ def _metrics_of(current: Current) -> Metrics:
 def _counted(metrics: Metrics) -> Callable[[Tally], None]:
     def heard(tally: Tally) -> None:
         metrics.decided(tally.decided)
-        metrics.calls.inc(tally.calls)
+        metrics.called(tally.calls)
 
     return heard
 
@@ -327,10 +327,13 @@ async def _finish(receiving: Receiving, tasks: _Tasks) -> None:
     await asyncio.gather(*tasks.endless, *tasks.ended, return_exceptions=True)
 
 
-def _status(db: Database, current: Current, refused: Mapping[str, Refused]) -> Callable[[web.Request], Any]:
+def _status(
+    db: Database, current: Current, metrics: Metrics, refused: Mapping[str, Refused]
+) -> Callable[[web.Request], Any]:
     async def handle(_request: web.Request) -> web.Response:
         found = await db.run_read(status.collect, current.settings, now())
         found["settings"] |= current.told()
+        found["rates"]["calls_per_second"] = round(metrics.calls_lately.per_second(), 2)
         for what, each in refused.items():
             found[f"refused_{what}"] = {"count": each.count, "last_at": each.last_at}
         return web.Response(body=msgspec.json.encode(found), content_type="application/json")

@@ -35,11 +35,11 @@ from connector.commands import (
     segments,
     settings_command,
     status_text,
+    sync_command,
     tail,
     terminal,
 )
 from connector.commands import check as checking
-from connector.commands import sync as syncing
 from connector.commands.demo import demo as run_demo
 from connector.commands.prove import command as prove
 from connector.inbound.reader import Reader
@@ -137,23 +137,7 @@ def _run(path: Path, loaded: Settings, parts: app.Parts, admin_port: int | None 
     app.run(app.main(path, loaded, parts, admin_port))
 
 
-@cli.command()
-def sync(
-    context: typer.Context,
-    user: Annotated[list[str] | None, typer.Option(metavar="ID", hidden=True)] = None,
-    settings: terminal.SettingsFile = None,
-    as_json: terminal.AsJson = False,
-) -> None:
-    """Read what has arrived, make one full pass, and work until nothing is due. Exits 3 when something is held."""
-    if user:
-        raise errors.Misconfigured("`connector sync --user` is not in this version yet; `sync` takes everyone")
-    path, loaded = terminal.settings(context, settings)
-    with terminal.store(loaded) as db:
-        current = starting.settle(path, loaded, db, app.now())
-        summary = app.run(syncing.sync(db, current.settings, app.now, terminal.remarks))
-        summary.edit, summary.replaced = current.held, current.replaced
-    terminal.show(summary.as_json(), syncing.describe(summary), as_json)
-    raise typer.Exit(summary.exit_status)
+cli.command(name="sync")(sync_command.command)
 
 
 cli.command(name="import")(import_command.command)
@@ -260,10 +244,10 @@ cli.command(name="erase")(erase.command)
 cli.command(name="init")(init.command)
 cli.command(name="person")(person.command)
 cli.command(name="plan")(plan.command)
-cli.command(name="prove")(prove.command)
+cli.command(name="prove", cls=terminal.WithoutSettings)(prove.command)
 cli.command(name="readmit")(readmit.command)
 cli.command(name="resend")(resend.command)
-cli.command(name="sandbox")(sandbox_server.command)
+cli.command(name="sandbox", cls=terminal.WithoutSettings)(sandbox_server.command)
 cli.command(name="segments")(segments.command)
 cli.add_typer(settings_command.cli, name="settings")
 cli.command(name="tail")(tail.command)

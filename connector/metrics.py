@@ -5,12 +5,15 @@ No label carries an id, an address or a path: kinds, reasons and states only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 500)
+_LATELY = 60  # seconds
 _AGES = (1, 5, 15, 60, 300, 900, 3600, 7200, 21_600, 86_400, 259_200, 604_800)
 
 
@@ -36,6 +39,27 @@ class Arrivals:
             buckets=_ROWS,
             registry=registry,
         )
+
+
+class Lately:
+    """How often something happened in the last minute. `clock` is monotonic, in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._seconds: deque[tuple[int, int]] = deque(maxlen=_LATELY + 1)
+
+    def add(self, number: int) -> None:
+        second = int(self._clock())
+        if self._seconds and self._seconds[-1][0] == second:
+            number += self._seconds.pop()[1]
+        self._seconds.append((second, number))
+
+    def per_second(self) -> float:
+        """Over a minute, or what has gone by of the first one."""
+        now = self._clock()
+        happened = sum(number for second, number in self._seconds if second >= now - _LATELY)
+        return happened / min(max(now - self._began, 1), _LATELY)
 
 
 class Metrics:
@@ -68,11 +92,18 @@ class Metrics:
             registry=registry,
         )
         self.calls = Counter("connector_calls", "Calls of Customer.io's API by the worker.", registry=registry)
+        self.calls_lately = Lately()
         self.people = Gauge("connector_people", "People that we keep at Customer.io.", registry=registry)
         self.backlog = Gauge("connector_backlog", "Users in the backlog.", ["state"], registry=registry)
         self.held = Gauge("connector_held", "Users whom the guard holds.", ["what"], registry=registry)
         self.gate_closed = Gauge(
             "connector_gate_closed", "1 while Customer.io as a whole takes no calls of ours.", registry=registry
+        )
+        self.gate_seconds = Gauge(
+            "connector_gate_closed_seconds", "For how long it has been closed; 0 while it is open.", registry=registry
+        )
+        self.gate_reason = Gauge(
+            "connector_gate_closed_reason", "1 for what it is closed for.", ["reason"], registry=registry
         )
         self.settings_refused = Gauge(
             "connector_settings_refused", "1 while the settings file can't be used.", registry=registry
@@ -106,6 +137,11 @@ class Metrics:
     def cut(self, reason: str) -> None:
         """A client of the public listener was refused, or closed, for this."""
         self.cut_short.labels(reason).inc()
+
+    def called(self, number: int) -> None:
+        """So many calls were made."""
+        self.calls.inc(number)
+        self.calls_lately.add(number)
 
     def decided(self, users: Mapping[tuple[str, str], int]) -> None:
         """What became of users whom the worker looked at: how many by verb and reason."""

@@ -11,13 +11,20 @@ from connector import errors, log
 _log = log.get("http")
 
 
+# Not Basic, which the intake takes as well: a browser would ask the visitor of a page for a password.
+_CHALLENGE = 'Bearer realm="connector"'
+
+
 def response(status: int, code: str, message: str, retry_after: int | None = None) -> web.Response:
     """`code` is a stable word, `message` a sentence that says what to do."""
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    if status == 401:
+        headers["WWW-Authenticate"] = _CHALLENGE
     return web.Response(
         status=status,
         body=msgspec.json.encode({"title": code, "status": status, "code": code, "message": message}),
         content_type="application/problem+json",
-        headers={} if retry_after is None else {"Retry-After": str(retry_after)},
+        headers=headers,
     )
 
 

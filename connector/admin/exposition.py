@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import sqlalchemy as sa
 from aiohttp import web
@@ -12,11 +12,13 @@ from aiohttp.typedefs import Handler
 from prometheus_client.aiohttp import make_aiohttp_handler
 from sqlalchemy.engine import Connection
 
+from connector.core import outage
 from connector.metrics import Metrics
 from connector.store import backlog, gate, held, inbox, mirror
 from connector.store.database import Database
 
 _KINDS = (held.CREATE, held.DELETE, held.RENAME)
+_REASONS = get_args(outage.Reason)
 _NAN = float("nan")
 
 
@@ -30,6 +32,8 @@ class _Stored(NamedTuple):
     oldest_due: float
     held: dict[str, float]
     gate_closed: float
+    gate_seconds: float
+    gate_reason: dict[str, float]
 
 
 _UNKNOWN = _Stored(
@@ -40,6 +44,8 @@ _UNKNOWN = _Stored(
     _NAN,
     dict.fromkeys(_KINDS, _NAN),
     _NAN,
+    _NAN,
+    dict.fromkeys(_REASONS, _NAN),
 )
 
 
@@ -61,6 +67,10 @@ def metrics_handler(db: Database, metrics: Metrics, clock: Callable[[], datetime
         metrics.people.set(stored.people)
         metrics.oldest_due.set(stored.oldest_due)
         metrics.gate_closed.set(stored.gate_closed)
+        metrics.gate_seconds.set(stored.gate_seconds)
+        metrics.gate_reason.clear()  # it may have been one that a newer version has
+        for reason, is_it in stored.gate_reason.items():
+            metrics.gate_reason.labels(reason).set(is_it)
         return await printed(request)
 
     return handle
@@ -68,6 +78,7 @@ def metrics_handler(db: Database, metrics: Metrics, clock: Callable[[], datetime
 
 def _ask(connection: Connection, now: datetime) -> _Stored:
     found = backlog.counts(connection, now)
+    closed = gate.look(connection)
     holds = {hold.what: hold.count for hold in held.current(connection)}
     return _Stored(
         {**inbox.counts(connection)},
@@ -82,7 +93,9 @@ def _ask(connection: Connection, now: datetime) -> _Stored:
         },
         _age(found.oldest_at, now),
         {what: holds.get(what, 0) for what in _KINDS},
-        float(gate.look(connection) is not None),
+        float(closed is not None),
+        _age(closed.since if closed is not None else None, now),
+        dict.fromkeys(_REASONS, 0.0) | ({closed.reason: 1.0} if closed is not None else {}),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,10 +23,13 @@ from connector.store import (
     mirror,
     revisions,
     runs,
+    throttle,
     users,
 )
+from connector.store.attempts import Attempted
 from connector.store.revisions import Revision
 
+_HIDDEN = "…"
 _RUNS = 5
 _DAY = timedelta(hours=24)
 
@@ -45,7 +49,9 @@ def collect(connection: Connection, settings: Settings, now: datetime) -> dict[s
             "oldest_at": waiting.oldest_at,
         },
         "parked": backlog.parked_reasons(connection),
+        "parked_newest": _told(backlog.parked_newest(connection), settings),
         "gate": _gate(connection),
+        "rates": _rates(connection, settings, now),
         "held": [
             {"hash": hold.hash, "what": hold.what, "count": hold.count, "reason": hold.reason, "since": hold.since}
             for hold in (*held.current(connection), approvals.held_edit(connection))
@@ -104,7 +110,27 @@ def _events(connection: Connection, settings: Settings, now: datetime) -> dict[s
     limit = settings.guard.max_events_per_user
     found = event_counts.Held(0, 0) if limit is None else event_counts.held(connection, limit, now)
     held_by = {"reason": "max_events_per_user", **found._asdict()} if found.users else None
-    return {**event_counts.counts(connection), "held": held_by}
+    newest = _told(event_counts.parked_newest(connection), settings)
+    return {**event_counts.counts(connection), "parked_newest": newest, "held": held_by}
+
+
+def _told(newest: Mapping[str, Attempted], settings: Settings) -> dict[str, dict[str, Any]]:
+    """Attempts by reason. Customer.io's words may quote a person's data."""
+    hidden = {} if settings.log.personal_data else {"message": _HIDDEN}
+    return {reason: each._asdict() | (hidden if each.message else {}) for reason, each in newest.items()}
+
+
+def _rates(connection: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
+    """Calls a second that Customer.io may get of all processes of the store, and until when it gets none; how many it
+    got of one, only that process knows."""
+    most = settings.customerio.rate_per_second
+    pace = throttle.look(connection, most, lambda: now)
+    return {
+        "calls_per_second": None,
+        "rate_per_second": most,
+        "allowed": round(pace.rate, 2),
+        "paused_until": pace.paused_until,
+    }
 
 
 def _gate(connection: Connection) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """A settings file that can't be used: commands that only look at the store, or mend the file, go on all the same.
 
 the file -> else where its store is, if that can be told -> the settings that were applied last, from there
+
+Where there is no file, the store is looked for where it is unless a file says otherwise: beside it.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ def opened(context: typer.Context, given: Path | None) -> Iterator[Opened]:
         loaded = settings_file.load(path)
     except errors.Misconfigured as error:
         broken, loaded = True, only_its_store(path)
-        terminal.remarks.print(f"{error}\nWhat follows goes by the settings that were applied last.")
+        found = "" if path.exists() else f"is of the store {_file(loaded)}, and "
+        terminal.remarks.print(f"{error}\nWhat follows {found}goes by the settings that were applied last.")
     log.configure("warning", loaded.log.format, personal_data=loaded.log.personal_data)
     with terminal.store(loaded) as db:
         newest = db.read(revisions.newest_applied) if broken else None
@@ -58,9 +61,21 @@ def only_its_store(path: Path) -> Settings:
         return settings_file.load(path)
     except errors.Misconfigured as broken:
         try:
-            return settings_file.of_text(path, its_store(path))
+            return settings_file.of_text(path, its_store(path)) if path.exists() else _beside(path)
         except errors.Misconfigured:
             raise broken from None
+
+
+def _beside(path: Path) -> Settings:
+    """What a file that says nothing would mean. Raises Misconfigured where its store isn't there either."""
+    settings = settings_file.of_text(path, "[store]\n")
+    if not Path(_file(settings)).is_file():
+        raise errors.Misconfigured(f"There is no store {_file(settings)}.")
+    return settings
+
+
+def _file(settings: Settings) -> str:
+    return settings.store.url.get_secret_value().removeprefix("sqlite:///")
 
 
 def its_store(path: Path) -> str:

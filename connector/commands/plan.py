@@ -29,7 +29,7 @@ from connector.inbound.reader import Reader
 from connector.outbound import planning
 from connector.outbound.planning import Outlook
 from connector.settings import Settings
-from connector.store import story
+from connector.store import event_counts, story
 from connector.store.database import Database
 
 
@@ -68,7 +68,7 @@ def command(
             more = 0 if every or user is not None else sent - len(first)
             describe = plan_text.markdown if markdown else plan_text.describe
             terminal.show(None, describe(told, str(new or path), map(asdict, people), more), as_json=False)
-    if outlook.holds or (saved is not None and saved["held"]):
+    if told["guard"]["held"] or (saved is not None and saved["held"]):
         raise typer.Exit(3)
 
 
@@ -78,10 +78,14 @@ def tell(
     """The plan as `--json` prints it, but for the people. `saved` is what saving them would come to."""
     plan, sending = outlook.plan, outlook.plan.sending
     coming = due.outlook(db, wanted.events, now)
+    events, limit = db.read(event_counts.would_hold, wanted, now), wanted.guard.max_events_per_user
+    waiting = [planning.Hold("event", event_counts.LIMIT, events.events, limit or 0)] if events.users else []
+    holds = [*outlook.holds, *waiting]
     return {
         "hash": wanted.sent_hash(),
         "surprises": [
             *saving.surprises(saved, outlook),
+            *plan_text.held_events(events, limit),
             *plan_text.surprises(before, wanted, outlook),
             *plan_text.paused(wanted, sum(coming.by_name.values())),
             *(f"{each.reason}: {each.message}" for each in remarks.remarks(wanted)),
@@ -96,9 +100,9 @@ def tell(
         "bytes": sending.bytes,
         "minutes": round(sending.calls / wanted.customerio.rate_per_second / 60, 2),
         "guard": {
-            "held": bool(outlook.holds),
-            "reasons": list(dict.fromkeys(hold.reason for hold in outlook.holds)),
-            "holds": [asdict(hold) for hold in outlook.holds],
+            "held": bool(holds),
+            "reasons": list(dict.fromkeys(hold.reason for hold in holds)),
+            "holds": [asdict(hold) for hold in holds],
         },
         "saving": saved,
         "unknown": list(plan_text.unknown(plan)),

@@ -15,6 +15,8 @@ from connector.core.plan import Plan
 from connector.outbound import planning
 from connector.outbound.planning import Outlook
 from connector.settings import Settings, values
+from connector.store import event_counts
+from connector.store.event_counts import Held
 
 # Skips that are as they should be; all others are worth a look.
 _EXPECTED = frozenset({"unchanged", "not_in_segment", "left_kept", "merged", "only_from_customerio", "awaits_pass"})
@@ -49,6 +51,16 @@ def surprises(before: Settings, wanted: Settings, outlook: Outlook) -> Iterator[
         yield f"takes effect only after a restart: {', '.join(needs_restart)}"
     if before.customerio.site_id and before.customerio.site_id != wanted.customerio.site_id:
         yield "customerio.site_id is another workspace's: this store belongs to the one that it was sent to"
+
+
+def held_events(events: Held, limit: int | None) -> Iterator[str]:
+    """Whose events are more than they may get in these 24 hours."""
+    if events.users:
+        whose = _counted(events.users, "user", "users")
+        yield (
+            f"HELD ({event_counts.LIMIT}): {_counted(events.events, 'event', 'events')} of {whose} more than the "
+            f"{limit:,} in 24 h: until a day has room"
+        )
 
 
 def paused(settings: Settings, events: int) -> Iterator[str]:

@@ -29,7 +29,8 @@ from connector.store.revisions import Revision
 
 
 def undo(db: Database, path: Path, number: int | None, *, asks: bool, as_json: bool) -> int:
-    """The exit status. Raises Failed for a revision that isn't there, or can't be used."""
+    """The exit status: 3 when it is written and the guard will hold something of it. Raises Failed for a revision that
+    isn't there, or can't be used."""
     present = broken_file.read(path)
     said = present.decode(errors="replace")
     chosen = _chosen(db, number, said)
@@ -57,12 +58,17 @@ def undo(db: Database, path: Path, number: int | None, *, asks: bool, as_json: b
             sys.stdout.write(chosen.text)
             sys.stdout.flush()
     result = {"revision": chosen.number, "written": why is None, "plan": told}
+    saved = told["saving"]
+    held = saved is not None and saved["held"]
     if why is not None and as_json:
         result["text"] = chosen.text
-    words = f"{path} says what revision {chosen.number} said; a running connector follows"
+    becomes = f"holds it until connector approve {told['hash']}" if held else "follows"
+    words = f"{path} says what revision {chosen.number} said; a running connector {becomes}"
     if as_json or why is None:
         terminal.show(result, [words], as_json)
-    return 0 if why is None else 1
+    if why is not None:
+        return 1
+    return 3 if held or told["guard"]["held"] else 0
 
 
 def _chosen(db: Database, number: int | None, said: str) -> Revision:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from connector.commands import gate_text
+from connector.commands import gate_text, person_text
 from connector.core import hold_words
 from connector.store import approvals, event_counts
 
@@ -31,12 +31,14 @@ def describe(found: dict[str, Any], now: datetime) -> Iterator[str]:
     if (gate := found["gate"])["state"] == "closed":
         remedy = gate_text.remedy(gate["reason"])
         yield f"CLOSED    {gate['reason']}, {_ago(gate['since'], now)}, nothing is sent: {remedy}"
+    yield from _rates(found["rates"])
     if found["parked"]:
         yield (
             f"PARKED    {_by_reason(found['parked'])}: connector export attempts says what was answered, "
             "connector replay parked tries them again"
         )
-    yield from _events(found["events"])
+    yield from _newest(found["parked_newest"], now)
+    yield from _events(found["events"], now)
     for verb, users in found["decisions"].items():
         yield f"in 24 h   {verb}: {_by_reason(users)}"
     for hold in found["held"]:
@@ -50,7 +52,22 @@ def describe(found: dict[str, Any], now: datetime) -> Iterator[str]:
         yield f"pass      {_ago(run['started_at'], now)}: {run['state']}{f', {counts}' if counts else ''}{skipped}"
 
 
-def _events(events: Mapping[str, Any]) -> Iterator[str]:
+def _rates(rates: Mapping[str, Any]) -> Iterator[str]:
+    """Nothing while it is as the settings say."""
+    until = rates["paused_until"]
+    rest = f", none until {until:%H:%M:%S} UTC" if until is not None else ""
+    if rest or rates["allowed"] < rates["rate_per_second"]:
+        yield f"rate      {rates['allowed']:g} of {rates['rate_per_second']:g} calls a second (429){rest}"
+
+
+def _newest(parked: Mapping[str, Mapping[str, Any]], now: datetime) -> Iterator[str]:
+    for reason, each in parked.items():
+        status = f" {each['status']}" if each["status"] is not None else ""
+        message = f" {person_text.quoted(each['message'])}" if each["message"] else ""
+        yield f"          {reason}, newest {_ago(each['at'], now)}: {each['what']}:{status}{message}"
+
+
+def _events(events: Mapping[str, Any], now: datetime) -> Iterator[str]:
     skipped = f", skipped {_by_reason(events['skipped'])}" if events["skipped"] else ""
     yield f"events    {events['due']:,} due, {events['sent']:,} sent{skipped}"
     if events["parked"]:
@@ -58,6 +75,7 @@ def _events(events: Mapping[str, Any]) -> Iterator[str]:
             f"PARKED    events: {_by_reason(events['parked'])}: connector export events says which, "
             "connector replay parked tries them again"
         )
+    yield from _newest(events["parked_newest"], now)
     if number := events[event_counts.USER_PARKED]:
         yield f"PARKED    {number:,} events wait with their users ({event_counts.USER_PARKED})"
     if (held := events["held"]) is not None:

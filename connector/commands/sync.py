@@ -1,12 +1,13 @@
 """`connector sync`: reads what has arrived, makes one full pass, and works until nothing is due now.
 
-Safe beside a running connector: what that one has in flight is waited for, not sent twice.
+Safe beside a running connector: what that one has in flight is waited for, not sent twice. With `--user` it decides and
+works for nobody but these users, under the guard as it is for everybody, and shows the calls.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from connector import errors
+from connector.commands import calls_shown, replay_parked
+from connector.commands.calls_shown import Shown
 from connector.core import hold_words
 from connector.inbound import adopting
 from connector.inbound.reader import Reader
@@ -24,7 +27,7 @@ from connector.outbound.tally import Tally
 from connector.outbound.throttle import Throttle
 from connector.outbound.worker import Worker
 from connector.settings import Settings
-from connector.store import backlog, gate, held
+from connector.store import backlog, event_counts, gate, held
 from connector.store.database import Database
 from connector.watching.current import Held, Replaced
 
@@ -37,7 +40,7 @@ _WORTH_SAYING = 25  # looks: a pass of a moment is nothing to tell
 class Summary:
     """What one sync did. `waiting` users could not be delivered and are tried again later. `edit` is one of the
     settings that is held: who and what was sent went by those before it. `replaced` says that they took the place of
-    others."""
+    others. `events_held` wait for `guard.max_events_per_user`. `shown` are the calls, where it was for some users."""
 
     read: int = 0
     found: full_pass.Found = field(default_factory=full_pass.Found)
@@ -48,15 +51,17 @@ class Summary:
     edit: Held | None = None
     replaced: Replaced | None = None
     paused: bool = False
+    events_held: event_counts.Held | None = None
+    shown: Shown | None = None
 
     @property
     def exit_status(self) -> int:
-        """0 all delivered, or kept back by `sync.paused`; 1 when somebody could not be delivered in this run, else 3
-        when something is held, else 1 while somebody waits for another try. Who only waits must not hide what a person
-        has to approve."""
-        if self.tally.failed or self.tally.parked or self.refused is not None:
+        """0 all delivered, or kept back by `sync.paused`; 1 when somebody, or an event, could not be delivered in this
+        run, else 3 when something is held, else 1 while somebody waits for another try. Who only waits must not hide
+        what the guard holds."""
+        if self.tally.failed or self.tally.parked or self.tally.events_parked or self.refused is not None:
             return 1
-        if self.found.holds or self.edit is not None:
+        if self.found.holds or self.edit is not None or self.events_held is not None:
             return 3
         return 1 if self.waiting and not self.paused else 0
 
@@ -71,43 +76,87 @@ class Summary:
             "skipped": dict(self.tally.skipped + self.found.skipped),
             "failed": dict(self.tally.failed),
             "parked": self.parked,
+            "events": self.tally.events,
+            "events_parked": dict(self.tally.events_parked),
             "waiting": self.waiting,
             "gate": None if self.refused is None else self.refused.reason,
-            "held": [
-                {"hash": hold.hash, "what": hold.what, "count": hold.count, "reason": hold.reason}
-                for hold in self.found.holds
-            ]
-            + ([] if self.edit is None else [{"hash": self.edit.hash, "what": "settings", "reason": self.edit.reason}]),
+            "held": list(self._held()),
+            **({} if self.shown is None else {"calls_shown": self.shown.calls}),
         }
+
+    def _held(self) -> Iterator[dict[str, Any]]:
+        for hold in self.found.holds:
+            yield {"hash": hold.hash, "what": hold.what, "count": hold.count, "reason": hold.reason}
+        if self.edit is not None:
+            yield {"hash": self.edit.hash, "what": "settings", "reason": self.edit.reason}
+        if self.events_held is not None:
+            # No hash: nobody approves them, a day with room does.
+            users, events = self.events_held
+            yield {"hash": None, "what": "event", "count": events, "users": users, "reason": event_counts.LIMIT}
 
 
 async def sync(
-    db: Database, settings: Settings, clock: Callable[[], datetime], console: Console | None = None
+    db: Database,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    console: Console | None = None,
+    given: Sequence[str] | None = None,
 ) -> Summary:
-    """One sync of the whole store. Raises Misconfigured while there is nobody to send to."""
+    """One sync of the whole store, or of whom the `given` IDs name, as `connector person` takes them. Raises
+    Misconfigured while there is nobody to send to, and for an ID of nobody."""
     if not settings.customerio.site_id:
         raise errors.Misconfigured("customerio.site_id is empty: put the workspace's site id and Track API key there")
     summary = Summary()
     summary.read = await Reader(db, lambda: settings, clock).read_outstanding()
     await db.on_thread(lambda: adopting.everything(db, settings, clock))
-    summary.found = await _pass(db, settings, clock, console)
-    await db.on_thread(lambda: approving.with_the_settings(db, settings, summary.found, clock()))
+    only = None
+    if given is not None:
+        only = await db.on_thread(lambda: _named(db, given))
+        summary.shown = Shown(shows=settings.log.personal_data)
+    found = summary.found = await _pass(db, settings, clock, console, only)
+    await db.on_thread(lambda: approving.with_the_settings(db, settings, found, clock(), only=only))
     if settings.sync.paused:
-        left = await db.run_read(backlog.counts, clock())
-        summary.paused, summary.waiting, summary.parked = True, left.due + left.waiting, left.parked
-        return summary
-    worker = Worker(db, clock)
+        summary.paused = True
+    else:
+        await _work(db, settings, clock, console, only, summary)
+    left = await db.run_read(backlog.counts, clock(), only)
+    summary.waiting, summary.parked = left.due + left.waiting, left.parked
+    limit = settings.guard.max_events_per_user
+    if limit is not None:
+        waiting = await db.run_read(event_counts.held, limit, clock(), only)
+        summary.events_held = waiting if waiting.users else None
+    return summary
+
+
+def _named(db: Database, given: Sequence[str]) -> frozenset[str]:
+    try:
+        return frozenset(db.read(replay_parked.named, given))
+    except errors.Failed as nobody:
+        raise errors.Misconfigured(str(nobody)) from None
+
+
+async def _work(
+    db: Database,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    console: Console | None,
+    only: frozenset[str] | None,
+    summary: Summary,
+) -> None:
+    """Until nothing is due now, or no calls are taken; what came of it is added to the summary."""
+    worker = Worker(db, clock, only=only)
     await worker.gate.ask()  # whatever closed it may be over
     with _bar(console) as progress:
-        due = await db.run_read(backlog.counts, clock())
+        due = await db.run_read(backlog.counts, clock(), only)
         task = progress.add_task("users", total=due.due)
         throttle = Throttle(db, settings.customerio.rate_per_second)
-        async with TrackClient(settings.customerio, throttle) as client:
+        heard = None if summary.shown is None else summary.shown.heard
+        async with TrackClient(settings.customerio, throttle, heard) as client:
             pauses = 0
             while pauses < _PAUSES:
                 tally = await worker.work_off(settings, client, heard=lambda done: progress.advance(task, done.users))
                 summary.tally.add(tally)
-                left = await db.run_read(backlog.counts, clock())
+                left = await db.run_read(backlog.counts, clock(), only)
                 summary.refused = worker.gate.closed
                 if summary.refused is not None:
                     break
@@ -120,17 +169,19 @@ async def sync(
                 else:
                     # Someone else's claims: they end, or their leases run out and the users are ours.
                     await asyncio.sleep(_LOOK_AGAIN)
-    summary.waiting, summary.parked = left.due + left.waiting, left.parked
-    return summary
 
 
 async def _pass(
-    db: Database, settings: Settings, clock: Callable[[], datetime], console: Console | None
+    db: Database,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    console: Console | None,
+    only: frozenset[str] | None,
 ) -> full_pass.Found:
     """Our own pass, after the one that may be running; one that died is given up after `runs.LEASE`."""
     waits = 0
     while True:
-        found = await db.on_thread(lambda: full_pass.run(db, settings, clock))
+        found = await db.on_thread(lambda: full_pass.run(db, settings, clock, only=only))
         if found is not None:
             return found
         waits += 1
@@ -146,9 +197,12 @@ def describe(summary: Summary) -> Iterator[str]:
         yield from _replaced(summary.replaced)
     if summary.read:
         yield f"{summary.read:,} webhooks and messages read"
+    if summary.shown is not None:
+        yield from calls_shown.describe(summary.shown.calls)
     calls = "1 call" if tally.calls == 1 else f"{tally.calls:,} calls"
     deleted = f", {tally.deleted:,} deleted" if tally.deleted else ""
-    yield f"{tally.created:,} created, {tally.updated:,} updated{deleted}, in {calls}"
+    events = f", {_events(tally.events)} sent" if tally.events else ""
+    yield f"{tally.created:,} created, {tally.updated:,} updated{deleted}{events}, in {calls}"
     if summary.found.leaving:
         yield f"{summary.found.leaving:,} have left and are deleted after people.delete.grace, unless they come back"
     if skipped := tally.skipped + summary.found.skipped:
@@ -158,6 +212,9 @@ def describe(summary: Summary) -> Iterator[str]:
     if summary.parked:
         now = ", ".join(f"{count:,} {reason}" for reason, count in tally.parked.most_common())
         yield f"{summary.parked:,} parked{f' (now: {now})' if now else ''}: connector replay parked tries them again"
+    if tally.events_parked:
+        now = ", ".join(f"{count:,} {reason}" for reason, count in tally.events_parked.most_common())
+        yield f"events parked: {now}: connector export events says which, connector replay parked tries them again"
     if summary.refused is not None:
         yield f"Customer.io takes no calls ({summary.refused.reason}): {summary.refused.message}"
     if summary.paused:
@@ -169,6 +226,14 @@ def describe(summary: Summary) -> Iterator[str]:
         yield f"  let them go:       connector approve {summary.edit.hash}"
     for hold in summary.found.holds:
         yield from _held(hold)
+    if summary.events_held is not None:
+        users, number = summary.events_held
+        whose = "1 user" if users == 1 else f"{users:,} users"
+        yield f"HELD ({event_counts.LIMIT}): {_events(number)} of {whose}, beyond those of 24 h: until a day has room"
+
+
+def _events(number: int) -> str:
+    return "1 event" if number == 1 else f"{number:,} events"
 
 
 def _replaced(them: Replaced) -> Iterator[str]:

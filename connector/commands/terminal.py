@@ -15,8 +15,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
-from connector import app, log, settings_file
+from connector import app, errors, log, settings_file
 from connector.settings import Settings
 from connector.store.database import Database
 
@@ -30,6 +31,17 @@ SettingsFile = Annotated[
     typer.Option("--settings", metavar="FILE", help="The settings file [settings.toml, or CONNECTOR_SETTINGS]."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class WithoutSettings(TyperCommand):
+    """A command that has no use for a settings file: one that is named, before or after it, is a mistake."""
+
+    def invoke(self, ctx: Any) -> Any:
+        if ctx.obj is not None or ctx.params.get("_settings") is not None:
+            raise errors.Misconfigured(
+                f"`connector {ctx.info_name}` uses no settings file, nor anything that one names: leave out --settings"
+            )
+        return super().invoke(ctx)
 
 
 def path(context: typer.Context, given: Path | None) -> Path:

@@ -10,7 +10,7 @@ from connector import errors, log, settings_file
 from connector.outbound import judging
 from connector.settings import Guard, Settings, difference, mixing, secret_places
 from connector.settings_file import whole
-from connector.store import approvals, revisions
+from connector.store import alone, approvals, revisions
 from connector.store.database import Database
 from connector.store.revisions import Revision
 from connector.watching.current import Current, Held, Replaced
@@ -21,6 +21,11 @@ _log = log.get("connector")
 def begin(path: Path, settings: Settings, db: Database, now: datetime) -> Current:
     """What is in force at the start, of a file that says `settings`. Where the store knows of other settings, who and
     what is sent stays with those until the file has been judged (`following`)."""
+    return _begin(path, settings, db, now, is_alone=_one_sends(db))
+
+
+def _begin(path: Path, settings: Settings, db: Database, now: datetime, *, is_alone: bool) -> Current:
+    """Of whoever is not alone, an older revision waits for the one in force."""
     newest = db.read(revisions.newest_applied)
     text = _text_of(path, settings)
     own = settings.sent_hash()
@@ -31,7 +36,7 @@ def begin(path: Path, settings: Settings, db: Database, now: datetime) -> Curren
             number = db.write(revisions.add, "applied", own, text, now).number
         return Current(settings, settings, number)
     known = db.read(revisions.by_hash, own)
-    if known is not None and known.state == "applied" and not _is_alone(db):
+    if known is not None and known.state == "applied" and not is_alone:
         return Current(settings, settings, known.number, waits_for=newest.number)
     before = of_revision(path, newest)
     if before is None:
@@ -41,8 +46,9 @@ def begin(path: Path, settings: Settings, db: Database, now: datetime) -> Curren
 
 def settle(path: Path, settings: Settings, db: Database, now: datetime) -> Current:
     """As `begin`, for a command that ends: the file is judged at once, by whoever asks for it. Raises Failed for one
-    that is superseded."""
-    current = begin(path, settings, db, now)
+    that is superseded, on SQLite while a connector sends."""
+    is_alone = _one_sends(db) and not alone.is_taken(settings.store.url.get_secret_value(), "work")
+    current = _begin(path, settings, db, now, is_alone=is_alone)
     if current.is_stale():
         raise errors.Failed(_superseded(current))
     if current.file is not None:
@@ -127,6 +133,6 @@ def _text_of(path: Path, settings: Settings) -> str | None:
         return None
 
 
-def _is_alone(db: Database) -> bool:
-    """On SQLite nobody else sends."""
+def _one_sends(db: Database) -> bool:
+    """On SQLite, of the connectors that run."""
     return db.writer.dialect.name == "sqlite"

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 
 from tests.places import Place, Process
 
-LATER = ("sync --user 42",)
 BAD = """\
 [server]
 port = "eighty"
@@ -54,6 +53,27 @@ def test_a_missing_settings_file_says_what_to_do(sqlite_place: Place) -> None:
     assert "settings.example.toml" in sqlite_place.run("sync", exit_status=2)
 
 
+def test_status_of_a_missing_settings_file_says_so_and_looks_into_the_store_beside_it(sqlite_place: Place) -> None:
+    sqlite_place.write()
+    sqlite_place.run("migrate")
+    sqlite_place.path.unlink()
+    shown = sqlite_place.run("status")
+    assert f"There is no settings file {sqlite_place.path}" in shown
+    assert "stored    0 users" in shown
+    (sqlite_place.folder / "connector.db").unlink()
+    assert "There is no settings file" in sqlite_place.run("status", exit_status=2)
+    assert not (sqlite_place.folder / "connector.db").exists()
+
+
+@pytest.mark.parametrize("command", ["prove", "sandbox"])
+def test_settings_are_refused_where_none_are_used(sqlite_place: Place, command: str) -> None:
+    shown = sqlite_place.run(command, exit_status=2)
+    assert f"`connector {command}` uses no settings file" in shown
+    later = [sys.executable, "-m", "connector", command, "--settings", str(sqlite_place.path)]
+    done = subprocess.run(later, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (2, shown)
+
+
 def test_a_store_that_is_behind_is_refused_with_the_command_to_run(place: Place) -> None:
     place.write()
     engine = sa.create_engine(place.store_url.replace("postgresql://", "postgresql+psycopg://"))
@@ -85,10 +105,12 @@ def test_the_settings_option_works_before_and_after_the_command(sqlite_place: Pl
         assert "0 users" in done.stdout
 
 
-@pytest.mark.parametrize("command", LATER)
-def test_what_is_not_in_this_version_says_so(sqlite_place: Place, command: str) -> None:
+def test_a_sync_of_nobody_is_a_slip_and_says_what_an_id_may_be(sqlite_place: Place) -> None:
+    sqlite_place.track_url = "http://127.0.0.1:9"
     sqlite_place.write()
-    assert "not in this version yet" in sqlite_place.run(*command.split(), exit_status=2)
+    sqlite_place.run("migrate")
+    shown = sqlite_place.run("sync", "--user", "nope", "--user", "neither", exit_status=2)
+    assert "nobody is known as nope, neither; tried as user_id, external_id, email" in shown
 
 
 def test_a_second_run_on_the_same_file_is_refused_and_other_commands_are_not(sqlite_place: Place) -> None:

@@ -14,6 +14,7 @@ from connector.settings import secret_places
 from connector.store import revisions
 from connector.store.database import Database
 from tests.places import Place
+from tests.store import given
 from tests.store.given import NOW
 
 PRO = '"Pro" = { attribute = "plan", is = "pro" }'
@@ -109,6 +110,19 @@ def test_undo_of_an_edit_that_was_not_applied_goes_back_to_what_is_in_force(edit
     assert (told["revision"], told["written"]) == (3, True)
     assert told["plan"]["guard"]["held"] is False
     assert edited.path.read_text() == before
+
+
+def test_undo_exits_3_when_what_it_writes_will_be_held(edited: Place) -> None:
+    db = Database(edited.store_url)
+    given.have(db, *(given.user(f"U{number}", external_id=f"{number}", email=f"{number}@b.co") for number in range(6)))
+    db.close()
+    shown = edited.run("settings", "undo", "4", "--yes", exit_status=3)
+    assert "HELD AS AN EDIT (max_creates)" in shown
+    assert "says what revision 4 said; a running connector holds it until connector approve " in shown
+    assert "everyone = true" in edited.path.read_text()
+    edited.run("settings", "undo", "--yes")
+    told = json.loads(edited.run("settings", "undo", "4", "--yes", "--json", exit_status=3))
+    assert (told["written"], told["plan"]["saving"]["held"]) == (True, True)
 
 
 @pytest.mark.parametrize("broken", ['[people]\nsegments = ["Nope"]\n', "[people\n", '[segments]\n"A" = {\n'])

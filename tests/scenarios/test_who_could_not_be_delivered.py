@@ -53,6 +53,8 @@ def test_who_is_refused_is_kept_shown_and_sent_once_it_is_mended(refused: Place,
     assert "PARKED    1 refused: connector export attempts says what was answered, connector replay parked" in shown
     found = json.loads(refused.run("status", "--json"))
     assert (found["backlog"]["parked"], found["parked"]) == (1, {"refused": 1})
+    newest = found["parked_newest"]["refused"]
+    assert (newest["what"], newest["status"], newest["message"]) == ("create", 207, "…")
 
     (attempt,) = refused.export("attempts")
     assert list(attempt) == ["user_id", "what", "calls", "status", "reason", "message", "at"]

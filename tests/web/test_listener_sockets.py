@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from connector import app, errors, listener
-from connector.store import database
+from connector.store import alone
 from tests.places import Place, Process
 
 FIRST = 200
@@ -168,7 +168,7 @@ async def test_with_reuse_port_the_next_one_listens_first_and_waits_a_bounded_ti
         place = Place(tmp_path, f"sqlite:///{tmp_path / 'connector.db'}").write(
             server=f"port = {port}\nreuse_port = true"
         )
-        with database.only_one(place.store_url, "work"):
+        with alone.only_one(place.store_url, "work"):
             starting = asyncio.create_task(app.running(place.path, place.settings()).__aenter__())
             async with asyncio.timeout(10):
                 while not accepts(port):

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from connector import app
-from connector.metrics import Metrics
+from connector.metrics import Lately, Metrics
 from connector.store import backlog, held, leases, pending, schema
 from connector.store.database import Database
 from tests.places import Place
@@ -41,6 +41,30 @@ def test_decisions_are_counted_by_verb_and_reason() -> None:
     assert metrics.registry.get_sample_value(name, labels) == 5
     assert metrics.registry.get_sample_value(name, {"verb": "skip", "reason": "no_email"}) == 1
     assert metrics.registry.get_sample_value("connector_calls_total") == 7
+
+
+def test_calls_a_second_are_those_of_the_last_minute_and_of_less_after_a_start() -> None:
+    at = 1000.0
+    lately = Lately(lambda: at)
+    assert lately.per_second() == 0
+    lately.add(30)
+    at += 10
+    assert lately.per_second() == 3
+    lately.add(30)
+    at += 49.5
+    lately.add(60)
+    assert lately.per_second() == pytest.approx(120 / 59.5)
+    at += 2
+    assert lately.per_second() == pytest.approx(90 / 60)
+    at += 3600
+    assert lately.per_second() == 0
+
+
+def test_calls_are_counted_and_so_is_their_rate() -> None:
+    metrics = Metrics()
+    metrics.called(7)
+    assert metrics.registry.get_sample_value("connector_calls_total") == 7
+    assert metrics.calls_lately.per_second() == pytest.approx(7)
 
 
 async def test_the_backlog_people_and_who_is_held_are_as_the_store_has_them(db: Database, place: Place) -> None:
@@ -91,5 +115,11 @@ async def test_while_the_store_cannot_be_reached_the_rest_is_still_told(
         monkeypatch.setattr(backlog, "counts", fail)
         found = await scraped(running)
         assert found["connector_connections"] >= 0
-        for name in ("connector_people", 'connector_backlog{state="due"}', 'connector_held{what="delete"}'):
+        for name in (
+            "connector_people",
+            'connector_backlog{state="due"}',
+            'connector_held{what="delete"}',
+            "connector_gate_closed_seconds",
+            'connector_gate_closed_reason{reason="server_errors"}',
+        ):
             assert found[name] != found[name], f"{name} is not known"

@@ -54,6 +54,7 @@ async def test_a_wrong_signature_gets_401_and_leaves_no_row(
     for headers in ({}, {"X-CIO-Timestamp": "1", "X-CIO-Signature": "00"}, signed(body, key="another"), signed(b"{}")):
         async with session.post(f"{connector.public_url}/webhooks/customerio", data=body, headers=headers) as response:
             assert response.status == 401
+            assert response.headers["WWW-Authenticate"] == 'Bearer realm="connector"'
             problem = await response.json(content_type="application/problem+json")
         assert problem["code"] == "bad_signature"
     assert stored(connector, "webhooks") == []
@@ -93,8 +94,10 @@ async def test_an_authentic_body_of_2_mib_is_kept_unread(
 
 async def test_a_body_of_17_mib_gets_413(connector: app.Running, session: aiohttp.ClientSession) -> None:
     body = b" " * 17 * 1024 * 1024
-    assert (await post(session, connector.public_url, body))[0] == 413
+    status, answer = await post(session, connector.public_url, body)
+    assert (status, json.loads(answer)["code"]) == (413, "too_large")
     assert stored(connector, "webhooks") == []
+    assert 'connector_webhooks_refused_total{reason="too_large"} 1.0' in await metrics(session, connector)
 
 
 @pytest.mark.parametrize(
@@ -197,5 +200,7 @@ async def test_with_a_token_the_admin_listener_wants_it(place: Place, session: a
         for given, status in (("", 401), ("Bearer wrong", 401), ("Bearer an admin token", 200)):
             async with session.get(connector.admin_url + "/status", headers={"Authorization": given}) as response:
                 assert response.status == status
+                challenge = response.headers.get("WWW-Authenticate")
+                assert challenge == ('Bearer realm="connector"' if status == 401 else None)
         async with session.get(connector.admin_url + "/readyz") as response:
             assert response.status == 200

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -27,6 +28,13 @@ from tests import places
 from tests.places import Give, Place, Sandbox
 
 STORES = ("sqlite", "postgresql")
+
+
+def pytest_configure() -> None:
+    """Ctrl-C works in what tests start, also where they run as a background job: a shell lets that ignore SIGINT, and
+    whoever is started inherits it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

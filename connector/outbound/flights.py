@@ -91,6 +91,7 @@ class Flights:
         self._cargo: dict[str, Cargo] = {}  # packed, and not sent yet; by user
         self._leases: dict[str, _Lease] = {}
         self._calls: dict[asyncio.Task[None], int] = {}  # and how many users are in each
+        self._visits: set[asyncio.Task[None]] = set()  # those of the calls that are for visitors' events
         self._in_calls: set[str] = set()
         self._begun: dict[str, Mirror | None] = {}  # creates, and what was known of them before
         self._outage: Outage | None = None
@@ -131,8 +132,9 @@ class Flights:
 
     @property
     def claim_size(self) -> int:
-        """How many users to claim at once."""
-        if self._is_batch:
+        """How many users to claim at once. While visitors are on their way, of whom each is a call, as few as in single
+        mode: the rest of a larger claim would be made ready, given back, and made ready again."""
+        if self._is_batch and not self._visits:
             return MOST_USERS
         workspace = self._settings.customerio
         a_second = min(workspace.rate_per_second, workspace.in_flight * _SINGLE_A_SECOND)
@@ -206,8 +208,12 @@ class Flights:
                 cargo = parts_of(each)
                 self._send_packed(self._packer.add(cargo.work))
                 self._cargo[each.user_id] = cargo
-        for group in filter(None, (with_events, visitors)):  # a visitor's event is a call of its own
-            self._begin_waves(group)
+        if with_events:
+            self._begin_waves(with_events)
+        if visitors:  # a visitor's event is a call of its own
+            visit = self._begin_waves(visitors)
+            self._visits.add(visit)
+            visit.add_done_callback(self._visits.discard)
         if with_events or visitors:
             # They may come again and again, and every claim be full of them; the others are not to wait for that.
             self.send_rest()
@@ -253,11 +259,13 @@ class Flights:
         if works:
             self._begin(self._send_batch([self._cargo.pop(work.user_id) for work in works]), len(works))
 
-    def _begin_waves(self, group: Sequence[Prepared]) -> None:
-        self._begin(self._send_waves(group), len(group))
+    def _begin_waves(self, group: Sequence[Prepared]) -> asyncio.Task[None]:
+        return self._begin(self._send_waves(group), len(group))
 
-    def _begin(self, call: Coroutine[Any, Any, None], users: int) -> None:
-        self._calls[asyncio.create_task(call)] = users
+    def _begin(self, call: Coroutine[Any, Any, None], users: int) -> asyncio.Task[None]:
+        task = asyncio.create_task(call)
+        self._calls[task] = users
+        return task
 
     async def _land(self, seconds: float | None) -> None:
         if not self._calls:

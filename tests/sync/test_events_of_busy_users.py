@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
+from sqlalchemy.engine import Connection
 
 from connector.outbound import agenda, flights, preparation, waves
 from connector.store import leases, schema
@@ -197,3 +198,23 @@ async def test_an_edit_does_not_wait_for_a_backlog_of_visitors(
         tally = await way.work(settings, passes=False)
     assert (tally.events, tally.updated) == (30, 1)
     assert took.index("identify") <= 4
+
+
+async def test_while_visitors_are_under_way_no_more_are_made_ready_than_can_be_sent(
+    db: Database, place: Place, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def claim(connection: Connection, token: str, now: datetime, until: datetime, limit: int, **more: Any) -> Any:
+        sizes.append(limit)
+        return claimed(connection, token, now, until, limit, **more)
+
+    claimed = leases.claim
+    monkeypatch.setattr(leases, "claim", claim)
+    way = Way(db, place, sandbox, "batch")
+    settings = way.settings(events='names = ["*"]\nanonymous = true')
+    for number in range(3):
+        way.tell(settings, "track", anonymous=f"v{number}")
+    assert (await way.work(settings, passes=False)).events == 3
+    in_two_seconds = 2 * settings.customerio.in_flight * flights._SINGLE_A_SECOND
+    assert sizes[:2] == [flights.MOST_USERS, in_two_seconds]

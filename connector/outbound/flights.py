@@ -1,4 +1,4 @@
-"""What a worker has in hand: claims whose leases it renews, calls under way, and the last call, which isn't full yet.
+"""What a worker has in hand: claims, calls under way, and the last call, which isn't full yet.
 
     claim -> preparation -> packing -> delivery -> recording
 
@@ -16,8 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -27,7 +26,8 @@ from connector.core import encode, outage
 from connector.core.outage import Outage
 from connector.core.outcome import Answer, Stopped
 from connector.outbound import delivery, recording, results
-from connector.outbound.client import TOTAL_SECONDS, TrackClient
+from connector.outbound.claims import LEASE, Claims
+from connector.outbound.client import TrackClient
 from connector.outbound.delivery import ALL_REFUSED, SERVER_ERRORS, Cargo
 from connector.outbound.gate import Gate
 from connector.outbound.notes import Terms
@@ -40,10 +40,8 @@ from connector.settings import Settings
 from connector.store import leases
 from connector.store.database import Database
 
-LEASE = timedelta(seconds=60)
 MOST_USERS = 2000
 
-_RENEWED_EACH = 20.0
 _MOST_CALLS = 4  # under way at once; in a batch, each has up to two thousand users in memory
 _SINGLE_USERS = 250  # whose calls are recorded together
 _FIRST_USERS = 100  # of single mode, while there is no call under way: a whole claim takes a while to be made ready
@@ -51,16 +49,6 @@ _SINGLE_SECONDS = 2  # in single mode a claim is what can be sent in this time, 
 _SINGLE_A_SECOND = 20
 
 _log = log.get("worker")
-
-
-@dataclass
-class _Lease:
-    """A claim of ours. `renewed` is the moment, of the monotonic clock, from which on it holds for LEASE; `users` are
-    those who are not recorded."""
-
-    token: str
-    renewed: float
-    users: set[str]
 
 
 class Flights:
@@ -89,7 +77,7 @@ class Flights:
         self._is_batch = settings.customerio.api == "batch"
         self._packer = encode.Packer()
         self._cargo: dict[str, Cargo] = {}  # packed, and not sent yet; by user
-        self._leases: dict[str, _Lease] = {}
+        self._claims = Claims(db, clock)
         self._calls: dict[asyncio.Task[None], int] = {}  # and how many users are in each
         self._visits: set[asyncio.Task[None]] = set()  # those of the calls that are for visitors' events
         self._in_calls: set[str] = set()
@@ -101,7 +89,7 @@ class Flights:
     async def in_hand(self) -> AsyncIterator[None]:
         """Leases are renewed meanwhile. At the end all calls are awaited, or ended when this is cancelled, and what was
         not sent is given back."""
-        renewing = asyncio.create_task(self._renew())
+        renewing = asyncio.create_task(self._claims.keep())
         try:
             yield
             await self.land_all()
@@ -121,14 +109,14 @@ class Flights:
 
     async def _give_back_what_was_not_sent(self) -> None:
         """Of whoever was in a call of which nobody will hear, the lease runs out: that says so to the next claim."""
-        for lease in list(self._leases.values()):
-            await self._give_back(lease, lease.users - self._in_calls)
+        for token, user_ids in self._claims.left():
+            await self._give_back(token, user_ids - self._in_calls)
 
-    async def _give_back(self, lease: _Lease, user_ids: Iterable[str]) -> None:
+    async def _give_back(self, token: str, user_ids: Iterable[str]) -> None:
         unsent = sorted(user_ids)
         begun = {user_id: self._begun[user_id] for user_id in unsent if user_id in self._begun}
-        await self._db.run(recording.give_back, lease.token, unsent, begun, self._clock())
-        self._landed(lease.token, unsent)
+        await self._db.run(recording.give_back, token, unsent, begun, self._clock())
+        self._landed(token, unsent)
 
     @property
     def claim_size(self) -> int:
@@ -162,10 +150,10 @@ class Flights:
         self.claimed = len(claims)
         if not claims:
             return []
-        self._leases[token] = _Lease(token, renewed, {claim.user_id for claim in claims})
+        self._claims.add(token, renewed, [claim.user_id for claim in claims])
         prepared = await self._db.on_thread(lambda: prepare(self._db, self._settings, claims, now))
         if not self._going():
-            await self._give_back(self._leases[token], [claim.user_id for claim in claims])
+            await self._give_back(token, [claim.user_id for claim in claims])
             return []
         gone = {claim.user_id for claim in claims} - {each.user_id for each in prepared}
         if gone:
@@ -245,7 +233,7 @@ class Flights:
             answers.append(answer)
 
         self._in_calls.add(prepared.user_id)
-        waves = Waves(self._client, self._not_after([prepared]), saw, is_batch=self._is_batch, tries=1)
+        waves = Waves(self._client, self._claims.not_after([prepared]), saw, is_batch=self._is_batch, tries=1)
         await self._record([], [results.excused(each) for each in await waves.send([prepared])])
         return answers[-1]
 
@@ -253,7 +241,7 @@ class Flights:
         """Not sent after all: they are due."""
         for token in {each.claim.lease for each in prepared}:
             user_ids = [each.user_id for each in prepared if each.claim.lease == token]
-            await self._give_back(self._leases[token], user_ids)
+            await self._give_back(token, user_ids)
 
     def _send_packed(self, works: Sequence[encode.Work]) -> None:
         if works:
@@ -277,13 +265,13 @@ class Flights:
 
     async def _send_batch(self, cargo: Sequence[Cargo]) -> None:
         self._in_calls.update(each.prepared.user_id for each in cargo)
-        not_after = self._while_open(self._not_after([each.prepared for each in cargo]))
+        not_after = self._while_open(self._claims.not_after([each.prepared for each in cargo]))
         landed = await delivery.send_batch(self._client, cargo, not_after, self._saw)
         await self._came_to(list(map(in_parts, landed)))
 
     async def _send_waves(self, group: Sequence[Prepared]) -> None:
         self._in_calls.update(each.user_id for each in group)
-        not_after = self._while_going(self._while_open(self._not_after(group)))
+        not_after = self._while_going(self._while_open(self._claims.not_after(group)))
         await self._came_to(await Waves(self._client, not_after, self._saw, is_batch=self._is_batch).send(group))
 
     async def _came_to(self, found: Sequence[Result]) -> None:
@@ -324,19 +312,10 @@ class Flights:
         return Terms(settings.mapping_hash(), settings.retry.give_up_after, settings.events.wait, self._clock())
 
     def _landed(self, token: str, user_ids: Collection[str]) -> None:
-        lease = self._leases[token]
-        lease.users.difference_update(user_ids)
+        self._claims.landed(token, user_ids)
         self._in_calls.difference_update(user_ids)
         for user_id in user_ids:
             self._begun.pop(user_id, None)
-        if not lease.users:
-            del self._leases[token]
-
-    def _not_after(self, prepared: Sequence[Prepared]) -> Callable[[], float]:
-        """The last moment to begin a try for all of them: whoever comes by an old lease must not be overtaken."""
-        of_them = {each.claim.lease: self._leases[each.claim.lease] for each in prepared}.values()
-        held = LEASE.total_seconds() - 2 * TOTAL_SECONDS
-        return lambda: min(lease.renewed for lease in of_them) + held
 
     def _while_open(self, not_after: Callable[[], float]) -> Callable[[], float]:
         """No try begins once it is known that nobody's calls are taken."""
@@ -345,15 +324,3 @@ class Flights:
     def _while_going(self, not_after: Callable[[], float]) -> Callable[[], float]:
         """No try begins once nothing is to be sent any more, or not under these settings."""
         return lambda: not_after() if self._going() else -math.inf
-
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(_RENEWED_EACH)
-            for lease in list(self._leases.values()):
-                renewed, now = time.monotonic(), self._clock()
-                try:
-                    if await self._db.run(leases.renew, lease.token, now, now + LEASE):
-                        lease.renewed = renewed
-                except sa.exc.SQLAlchemyError as error:
-                    # The store is away. What isn't renewed in time begins no new call.
-                    _log.warning("not_renewed", reason="store_unreachable", error=type(error).__name__)

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from connector import app
 from connector.core import encode, outage
-from connector.outbound import flights, full_pass
+from connector.outbound import claims, flights, full_pass
 from connector.outbound.client import TrackClient
 from connector.outbound.gate import Gate
 from connector.outbound.throttle import Throttle
@@ -151,7 +151,7 @@ async def test_a_worker_that_wakes_up_after_its_lease_changes_nothing(
             while not seqs:
                 await asyncio.sleep(0.01)
             give(settings, user(1, seq=2))
-            late = Worker(other, lambda: app.now() + flights.LEASE)
+            late = Worker(other, lambda: app.now() + claims.LEASE)
             assert (await late.work_off(settings, two)).updated == 1
             slow.set()
             tally = await first
@@ -195,7 +195,7 @@ def for_one_claim() -> Callable[[], bool]:
 async def test_leases_are_renewed_while_a_call_takes_long(
     db: Database, place: Place, give: Give, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flights, "_RENEWED_EACH", 0.05)
+    monkeypatch.setattr(claims, "_RENEWED_EACH", 0.05)
     due: list[Any] = []
 
     async def answer(_request: web.Request, _batch: list[dict[str, Any]]) -> web.Response:
@@ -259,7 +259,7 @@ async def test_a_worker_that_is_cancelled_in_a_call_lets_the_lease_of_those_in_i
     assert [(lease is None, attempts) for lease, attempts in given.rows(db, schema.pending, "lease", "attempts")] == [
         (False, 0)
     ] * 3
-    later = app.now() + flights.LEASE
+    later = app.now() + claims.LEASE
     assert len(db.write(leases.claim, "a", later, later + timedelta(minutes=1), 9)) == 3
 
 

@@ -13,6 +13,7 @@ out (`calls` is 0 then).
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -95,6 +96,8 @@ class TrackClient:
         self._heard = heard
         self._under_way = asyncio.Semaphore(settings.in_flight)
         self.in_flight = settings.in_flight
+        # More calls than the rate lets out in a second only stand in the way of others.
+        self.worth_beginning = min(settings.in_flight, max(math.ceil(settings.rate_per_second), 1))
         self._session: aiohttp.ClientSession | None = None
         self._workspace: Workspace | None = None
         self.calls = 0

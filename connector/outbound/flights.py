@@ -4,7 +4,7 @@
 
 Claims follow each other while calls are under way; a call is recorded when it is answered, whatever claims its users
 came by. A call that isn't full waits for the next claim as long as more users are due, so that all of them take no
-more calls than the vendor's limit asks for.
+more calls than the vendor's limit asks for; but not for one that may be a long time in coming, where events were due.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Flights:
         self._cargo: dict[str, Cargo] = {}  # packed, and not sent yet; by user
         self._claims = Claims(db, clock)
         self._calls: dict[asyncio.Task[None], int] = {}  # and how many users are in each
-        self._visits: set[asyncio.Task[None]] = set()  # those of the calls that are for visitors' events
+        self._is_flooded = False  # by visitors' events: there were too many in the last claim
         self._in_calls: set[str] = set()
         self._begun: dict[str, Mirror | None] = {}  # creates, and what was known of them before
         self._outage: Outage | None = None
@@ -120,10 +120,15 @@ class Flights:
 
     @property
     def claim_size(self) -> int:
-        """How many users to claim at once. While visitors are on their way, of whom each is a call, as few as in single
-        mode: the rest of a larger claim would be made ready, given back, and made ready again."""
-        if self._is_batch and not self._visits:
+        """How many users to claim at once. While more visitors are due than can be sent, of whom each is a call, as few
+        as in single mode: the rest of a larger claim would be made ready, given back, and made ready again."""
+        if self._is_batch and not self._is_flooded:
             return MOST_USERS
+        return self._sent_singly
+
+    @property
+    def _sent_singly(self) -> int:
+        """How many users can be sent in two seconds when each is a call."""
         workspace = self._settings.customerio
         a_second = min(workspace.rate_per_second, workspace.in_flight * _SINGLE_A_SECOND)
         most = MOST_USERS if self._calls else _FIRST_USERS
@@ -196,12 +201,9 @@ class Flights:
                 cargo = parts_of(each)
                 self._send_packed(self._packer.add(cargo.work))
                 self._cargo[each.user_id] = cargo
-        if with_events:
-            self._begin_waves(with_events)
-        if visitors:  # a visitor's event is a call of its own
-            visit = self._begin_waves(visitors)
-            self._visits.add(visit)
-            visit.add_done_callback(self._visits.discard)
+        self._is_flooded = len(visitors) >= min(self._sent_singly, max(len(prepared) // 2, 1))
+        for group in filter(None, (with_events, visitors)):  # a visitor's event is a call of its own
+            self._begin_waves(group)
         if with_events or visitors:
             # They may come again and again, and every claim be full of them; the others are not to wait for that.
             self.send_rest()
@@ -247,13 +249,11 @@ class Flights:
         if works:
             self._begin(self._send_batch([self._cargo.pop(work.user_id) for work in works]), len(works))
 
-    def _begin_waves(self, group: Sequence[Prepared]) -> asyncio.Task[None]:
-        return self._begin(self._send_waves(group), len(group))
+    def _begin_waves(self, group: Sequence[Prepared]) -> None:
+        self._begin(self._send_waves(group), len(group))
 
-    def _begin(self, call: Coroutine[Any, Any, None], users: int) -> asyncio.Task[None]:
-        task = asyncio.create_task(call)
-        self._calls[task] = users
-        return task
+    def _begin(self, call: Coroutine[Any, Any, None], users: int) -> None:
+        self._calls[asyncio.create_task(call)] = users
 
     async def _land(self, seconds: float | None) -> None:
         if not self._calls:

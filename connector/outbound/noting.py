@@ -31,7 +31,7 @@ def came_of(tally: Tally, notes: Notes, result: Result, owners: dict[str, str], 
                 result = _astray(tally, notes, result, owners)
             elif result.prepared.parts:
                 _delivered(tally, notes, result, terms)
-            else:
+            elif not _is_untouched(result):
                 _looked_at(tally, notes, result.prepared, terms)
             if result.prepared.agenda is agenda.EMPTY:
                 _settle(notes, result, terms)
@@ -43,6 +43,13 @@ def came_of(tally: Tally, notes: Notes, result: Result, owners: dict[str, str], 
             _part_of(notes, result, owners, terms)
         case Refused() | Later():
             _undelivered(tally, notes, result, result.outcome, owners, terms)
+
+
+def _is_untouched(result: Result) -> bool:
+    """Whether they are left to another claim as they were, which then looks at them. Counted each time, a backlog that
+    takes many claims would be told as many times what it is."""
+    is_cut = isinstance(result.events.outcome, Stopped) or result.is_cut_short
+    return (is_cut or result.prepared.agenda.is_put_off) and not _is_over(result)
 
 
 def _events(tally: Tally, notes: Notes, result: Result, terms: Terms) -> None:

@@ -113,7 +113,7 @@ class Waves:
                 if time.monotonic() > self._last:
                     break
 
-        await asyncio.gather(*(some() for _ in range(min(self._client.in_flight, len(alone)))))
+        await asyncio.gather(*(some() for _ in range(min(self._client.worth_beginning, len(alone)))))
         return [*found, *rest]
 
     async def _send_alone(self, result: Result, number: int) -> Result:

@@ -192,7 +192,18 @@ def skip_waited(connection: Connection, reasons: Mapping[str, str], by: datetime
 def mark(connection: Connection, user_ids: Iterable[str], now: datetime) -> None:
     """Makes users pending of whom an event is due. Who is parked stays so: an event mends nothing of what was wrong
     with them."""
-    pending.mark(connection, user_ids, now, pending.CHANGED, is_new_try=False)
+    marked = sorted(user_ids)
+    visitors = _visitors(connection, marked)
+    pending.mark(connection, marked, now, pending.CHANGED, visitors=visitors, is_new_try=False)
+
+
+def _visitors(connection: Connection, user_ids: Sequence[str]) -> set[str]:
+    """Those of the users who have no id of ours."""
+    found: set[str] = set()
+    for chunk in database.chunks(user_ids, _CHUNK):
+        chosen = database.among(connection, users.c.id, chunk)
+        found.update(connection.execute(sa.select(users.c.id).where(chosen, users.c.external_id.is_(None))).scalars())
+    return found
 
 
 def waiting(connection: Connection, after: str, limit: int) -> list[str]:

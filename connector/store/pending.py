@@ -12,7 +12,7 @@ user has only just come through the intake: `fresh`. Or who let a delete go: `de
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,10 +22,12 @@ from sqlalchemy.engine import Connection
 from connector.store import database
 from connector.store.schema import mirror, pending
 
-# Priorities. What is due at once doesn't wait for another try's time either.
+# Priorities. What is due at once doesn't wait for another try's time either. A visitor's event is a call of its own,
+# others share one: they would stand behind thousands.
 AT_ONCE = -1
 CHANGED = 0
-FULL_PASS = 1
+VISITS = 1
+FULL_PASS = 2
 CHUNK = 1000
 
 NOT_PARKED = pending.c.parked_at.is_(None)
@@ -44,13 +46,19 @@ DELETES = frozenset({"delete", "delete_approved"})
 
 
 def mark(
-    connection: Connection, user_ids: Iterable[str], now: datetime, priority: int, *, is_new_try: bool = True
+    connection: Connection,
+    user_ids: Iterable[str],
+    now: datetime,
+    priority: int,
+    *,
+    visitors: Collection[str] = (),
+    is_new_try: bool = True,
 ) -> None:
-    """Makes users due. One who is in flight, or waits for another try, keeps that due time, and is then looked at
-    afresh; with AT_ONCE nobody waits for another try. A pass leaves alone who is parked, and so does what is no
-    reason for a new try."""
+    """Makes users due, the visitors among them with VISITS. One who is in flight, or waits for another try, keeps that
+    due time, and is then looked at afresh; with AT_ONCE nobody waits for another try. A pass leaves alone who is
+    parked, and so does what is no reason for a new try."""
     # Everyone who locks several pending rows does so in this order; else two transactions wait for each other.
-    rows = [_row(user_id, now, priority) for user_id in sorted(user_ids)]
+    rows = [_row(user_id, now, VISITS if user_id in visitors else priority) for user_id in sorted(user_ids)]
     if rows:
         connection.execute(_marking(connection, priority, is_new_try=is_new_try and priority < FULL_PASS), rows)
 
@@ -127,7 +135,9 @@ def _marking(connection: Connection, priority: int, *, is_new_try: bool) -> sa.I
     changes = {
         "changed": True,
         "due_at": _sooner(statement, waits),
-        "priority": sa.case((pending.c.priority > priority, priority), else_=pending.c.priority),
+        "priority": sa.case(
+            (pending.c.priority > statement.excluded.priority, statement.excluded.priority), else_=pending.c.priority
+        ),
     }
     if is_new_try:
         changes |= _unparked()

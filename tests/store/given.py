@@ -127,4 +127,4 @@ def at_once(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
     """Runs the jobs in a thread each; their results in order. The first error is raised."""
     with ThreadPoolExecutor(len(jobs)) as threads:
         running = [threads.submit(job) for job in jobs]
-        return [each.result(60) for each in running]
+        return [each.result(100) for each in running]

@@ -116,7 +116,7 @@ def test_who_was_merged_is_shown_as_who_is_left(db: Database) -> None:
     db.write(merging.merge, {"U1": "U2"}, NOW)
     db.write(merging.merge, {"U2": "U3"}, NOW)
     found = told(db, "U1")
-    assert (found["user"]["id"], found["merged"]) == ("U3", ["U1", "U2"])
+    assert (found["user"]["id"], found["merged"]) == ("U3", ["U1"])
     assert "merged      U1 turned out to be this one" in said(db, "U1")
 
 

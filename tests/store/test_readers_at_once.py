@@ -153,7 +153,7 @@ def test_a_command_that_reads_a_backlog_lets_a_server_append_meanwhile(
     monkeypatch.setattr(reader, "BATCH", 2)
     monkeypatch.setattr(reader, "_WITHOUT_A_GAP", 0.1)
     monkeypatch.setattr(replay, "PAGE", 10)
-    rows = given.received(*(webhook(f"e{number}") for number in range(2000)))
+    rows = given.received(*(webhook(f"e{number}") for number in range(800)))
     db.write(inbox.append, inbox.CUSTOMERIO, [replace(each, unread_reason="x" if is_unread else None) for each in rows])
     waits: list[float] = []
     over = threading.Event()

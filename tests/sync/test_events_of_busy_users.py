@@ -200,21 +200,42 @@ async def test_an_edit_does_not_wait_for_a_backlog_of_visitors(
     assert took.index("identify") <= 4
 
 
-async def test_while_visitors_are_under_way_no_more_are_made_ready_than_can_be_sent(
+async def test_of_more_visitors_than_can_be_sent_no_more_are_made_ready_and_an_edit_goes_first(
     db: Database, place: Place, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
+    took: list[str] = []
 
     def claim(connection: Connection, token: str, now: datetime, until: datetime, limit: int, **more: Any) -> Any:
         sizes.append(limit)
         return claimed(connection, token, now, until, limit, **more)
 
+    def answers(_request: web.Request, body: dict[str, Any]) -> web.Response:
+        if not took:
+            way.tell(settings, "identify", user="plain", traits={"plan": "b"})
+        took.extend(action for action, _ in named(body))
+        return web.json_response({})
+
     claimed = leases.claim
     monkeypatch.setattr(leases, "claim", claim)
+    monkeypatch.setattr(waves, "_SECONDS", 0.0)
+    monkeypatch.setattr(flights, "MOST_USERS", 20)
+    monkeypatch.setattr(flights, "_SINGLE_SECONDS", 0.1)
+    monkeypatch.setattr(flights, "_MOST_CALLS", 1)
     way = Way(db, place, sandbox, "batch")
-    settings = way.settings(events='names = ["*"]\nanonymous = true')
-    for number in range(3):
-        way.tell(settings, "track", anonymous=f"v{number}")
-    assert (await way.work(settings, passes=False)).events == 3
-    in_two_seconds = 2 * settings.customerio.in_flight * flights._SINGLE_A_SECOND
-    assert sizes[:2] == [flights.MOST_USERS, in_two_seconds]
+    async with track_api(answers) as way.url:
+        settings = way.settings(events='names = ["*"]\nanonymous = true')
+        few = settings.customerio.model_copy(update={"in_flight": 1})
+        settings = settings.model_copy(update={"customerio": few})
+        took.append("nothing yet")
+        way.tell(settings, "identify", user="plain", traits={"plan": "a"})
+        await way.work(settings)
+        took.clear()
+        sizes.clear()
+        for number in range(30):
+            way.tell(settings, "track", anonymous=f"v{number}")
+        tally = await way.work(settings, passes=False)
+    assert (tally.events, tally.updated) == (30, 1)
+    assert (sizes[0], set(sizes[1:20])) == (20, {2})
+    assert took.index("identify") <= 2
+    assert tally.skipped == {"no_customer_id": 30}

@@ -109,7 +109,7 @@ def _events(connection: Connection, settings: Settings, now: datetime) -> dict[s
     """What became of events; `held` are due too, and wait for their user's next hours."""
     limit = settings.guard.max_events_per_user
     found = event_counts.Held(0, 0) if limit is None else event_counts.held(connection, limit, now)
-    held_by = {"reason": "max_events_per_user", **found._asdict()} if found.users else None
+    held_by = {"reason": event_counts.LIMIT, **found._asdict()} if found.users else None
     newest = _told(event_counts.parked_newest(connection), settings)
     return {**event_counts.counts(connection), "parked_newest": newest, "held": held_by}
 

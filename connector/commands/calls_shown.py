@@ -3,14 +3,15 @@
     {method, path, status, reason, operations: [{action, …what was sent…, reason, message}]}
 
 Each try is a call. An operation is what stood in a batch, or the call itself, in the batch's words. Unless
-`log.personal_data` is on, whom it is about, all values, and Customer.io's words are hidden; names stay.
+`log.personal_data` is on, whom it is about, all values, and Customer.io's words are hidden; names stay, and of a page,
+whose name is its address, the path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -79,7 +80,16 @@ def _operation(sent: Mapping[str, Any], came: Outcome) -> dict[str, Any]:
 def _hidden(operation: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in operation.items() if key in _PLAIN or value is None or key == "reason"}
     names = {key: dict.fromkeys(value, _HIDDEN) for key, value in operation.items() if isinstance(value, dict)}
+    if operation["action"] == "page":
+        kept["name"] = _path(operation["name"])
     return {**dict.fromkeys(operation, _HIDDEN), **names, **kept}
+
+
+def _path(address: str) -> str:
+    try:
+        return urlsplit(address).path or _HIDDEN
+    except ValueError:
+        return _HIDDEN
 
 
 def _hidden_path(path: str) -> str:

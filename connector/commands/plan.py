@@ -75,17 +75,18 @@ def command(
 def tell(
     db: Database, before: Settings, wanted: Settings, outlook: Outlook, saved: dict[str, Any] | None, now: datetime
 ) -> dict[str, Any]:
-    """The plan as `--json` prints it, but for the people. `saved` is what saving them would come to."""
+    """The plan as `--json` prints it, but for the people. `before` are the settings in force: `wanted` themselves, or
+    what they would take the place of. `saved` is what saving them would come to."""
     plan, sending = outlook.plan, outlook.plan.sending
     coming = due.outlook(db, wanted.events, now)
-    events, limit = db.read(event_counts.would_hold, wanted, now), wanted.guard.max_events_per_user
+    events, limit = _held_events(db, before, wanted, now), wanted.guard.max_events_per_user
     waiting = [planning.Hold("event", event_counts.LIMIT, events.events, limit or 0)] if events.users else []
     holds = [*outlook.holds, *waiting]
     return {
         "hash": wanted.sent_hash(),
         "surprises": [
             *saving.surprises(saved, outlook),
-            *plan_text.held_events(events, limit),
+            *plan_text.held_events(events),
             *plan_text.surprises(before, wanted, outlook),
             *plan_text.paused(wanted, sum(coming.by_name.values())),
             *(f"{each.reason}: {each.message}" for each in remarks.remarks(wanted)),
@@ -107,6 +108,16 @@ def tell(
         "saving": saved,
         "unknown": list(plan_text.unknown(plan)),
     }
+
+
+def _held_events(db: Database, before: Settings, wanted: Settings, now: datetime) -> event_counts.Held:
+    """Those that wait for the limit; of other settings only where it are more than wait without them anyway, so that
+    one busy user doesn't speak against every edit."""
+    found = db.read(event_counts.would_hold, wanted, now)
+    if wanted is before or not found.events:
+        return found
+    anyway = db.read(event_counts.would_hold, before, now)
+    return found if found.events > anyway.events else event_counts.Held(0, 0)
 
 
 def _named(db: Database, given: str) -> str:

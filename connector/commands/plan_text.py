@@ -53,14 +53,10 @@ def surprises(before: Settings, wanted: Settings, outlook: Outlook) -> Iterator[
         yield "customerio.site_id is another workspace's: this store belongs to the one that it was sent to"
 
 
-def held_events(events: Held, limit: int | None) -> Iterator[str]:
+def held_events(events: Held) -> Iterator[str]:
     """Whose events are more than they may get in these 24 hours."""
     if events.users:
-        whose = _counted(events.users, "user", "users")
-        yield (
-            f"HELD ({event_counts.LIMIT}): {_counted(events.events, 'event', 'events')} of {whose} more than the "
-            f"{limit:,} in 24 h: until a day has room"
-        )
+        yield f"HELD ({event_counts.LIMIT}): {hold_words.events(events.events, events.users)}"
 
 
 def paused(settings: Settings, events: int) -> Iterator[str]:

@@ -62,7 +62,11 @@ def undo(db: Database, path: Path, number: int | None, *, asks: bool, as_json: b
     held = saved is not None and saved["held"]
     if why is not None and as_json:
         result["text"] = chosen.text
-    becomes = f"holds it until connector approve {told['hash']}" if held else "follows"
+    becomes = "follows"
+    if held:
+        becomes = f"holds it until connector approve {told['hash']}"
+    elif told["guard"]["held"]:
+        becomes = f"follows, and then holds what the plan says ({', '.join(told['guard']['reasons'])})"
     words = f"{path} says what revision {chosen.number} said; a running connector {becomes}"
     if as_json or why is None:
         terminal.show(result, [words], as_json)

@@ -57,7 +57,7 @@ def _rates(rates: Mapping[str, Any]) -> Iterator[str]:
     until = rates["paused_until"]
     rest = f", none until {until:%H:%M:%S} UTC" if until is not None else ""
     if rest or rates["allowed"] < rates["rate_per_second"]:
-        yield f"rate      {rates['allowed']:g} of {rates['rate_per_second']:g} calls a second (429){rest}"
+        yield f"rate      {rates['allowed']:g} of {rates['rate_per_second']:g} calls a second{rest}"
 
 
 def _newest(parked: Mapping[str, Mapping[str, Any]], now: datetime) -> Iterator[str]:
@@ -79,7 +79,7 @@ def _events(events: Mapping[str, Any], now: datetime) -> Iterator[str]:
     if number := events[event_counts.USER_PARKED]:
         yield f"PARKED    {number:,} events wait with their users ({event_counts.USER_PARKED})"
     if (held := events["held"]) is not None:
-        yield f"HELD      {held['events']:,} events of {held['users']:,} users ({held['reason']}): until a day has room"
+        yield f"HELD      {hold_words.events(held['events'], held['users'])} ({held['reason']})"
 
 
 def _by_reason(users: Mapping[str, int]) -> str:

@@ -7,7 +7,8 @@ works for nobody but these users, under the guard as it is for everybody, and sh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -40,7 +41,8 @@ _WORTH_SAYING = 25  # looks: a pass of a moment is nothing to tell
 class Summary:
     """What one sync did. `waiting` users could not be delivered and are tried again later. `edit` is one of the
     settings that is held: who and what was sent went by those before it. `replaced` says that they took the place of
-    others. `events_held` wait for `guard.max_events_per_user`. `shown` are the calls, where it was for some users."""
+    others. `events_held` wait for `guard.max_events_per_user`. `shown` are the calls, where it was for some users; then
+    `parked_events` of theirs are parked, by reason, since this run or before."""
 
     read: int = 0
     found: full_pass.Found = field(default_factory=full_pass.Found)
@@ -53,13 +55,16 @@ class Summary:
     paused: bool = False
     events_held: event_counts.Held | None = None
     shown: Shown | None = None
+    parked_events: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def exit_status(self) -> int:
         """0 all delivered, or kept back by `sync.paused`; 1 when somebody, or an event, could not be delivered in this
-        run, else 3 when something is held, else 1 while somebody waits for another try. Who only waits must not hide
-        what the guard holds."""
+        run, or of those who were named in an earlier one, else 3 when something is held, else 1 while somebody waits
+        for another try. Who only waits must not hide what the guard holds."""
         if self.tally.failed or self.tally.parked or self.tally.events_parked or self.refused is not None:
+            return 1
+        if self.shown is not None and (self.parked or self.parked_events):
             return 1
         if self.found.holds or self.edit is not None or self.events_held is not None:
             return 3
@@ -77,7 +82,7 @@ class Summary:
             "failed": dict(self.tally.failed),
             "parked": self.parked,
             "events": self.tally.events,
-            "events_parked": dict(self.tally.events_parked),
+            "events_parked": dict(self.parked_events or self.tally.events_parked),
             "waiting": self.waiting,
             "gate": None if self.refused is None else self.refused.reason,
             "held": list(self._held()),
@@ -121,6 +126,8 @@ async def sync(
         await _work(db, settings, clock, console, only, summary)
     left = await db.run_read(backlog.counts, clock(), only)
     summary.waiting, summary.parked = left.due + left.waiting, left.parked
+    if only is not None:
+        summary.parked_events = await db.run_read(event_counts.parked, only)
     limit = settings.guard.max_events_per_user
     if limit is not None:
         waiting = await db.run_read(event_counts.held, limit, clock(), only)
@@ -212,8 +219,8 @@ def describe(summary: Summary) -> Iterator[str]:
     if summary.parked:
         now = ", ".join(f"{count:,} {reason}" for reason, count in tally.parked.most_common())
         yield f"{summary.parked:,} parked{f' (now: {now})' if now else ''}: connector replay parked tries them again"
-    if tally.events_parked:
-        now = ", ".join(f"{count:,} {reason}" for reason, count in tally.events_parked.most_common())
+    if parked_events := summary.parked_events or tally.events_parked:
+        now = ", ".join(f"{count:,} {reason}" for reason, count in Counter(parked_events).most_common())
         yield f"events parked: {now}: connector export events says which, connector replay parked tries them again"
     if summary.refused is not None:
         yield f"Customer.io takes no calls ({summary.refused.reason}): {summary.refused.message}"
@@ -228,8 +235,7 @@ def describe(summary: Summary) -> Iterator[str]:
         yield from _held(hold)
     if summary.events_held is not None:
         users, number = summary.events_held
-        whose = "1 user" if users == 1 else f"{users:,} users"
-        yield f"HELD ({event_counts.LIMIT}): {_events(number)} of {whose}, beyond those of 24 h: until a day has room"
+        yield f"HELD ({event_counts.LIMIT}): {hold_words.events(number, users)}"
 
 
 def _events(number: int) -> str:

@@ -34,6 +34,13 @@ def would(what: str, count: int) -> str:
     return _ONE[what] if count == 1 else _MORE[what].format(count=f"{count:,}")
 
 
+def events(count: int, users: int) -> str:
+    """How many events of how many users wait for `guard.max_events_per_user`, and how long."""
+    what = "1 event" if count == 1 else f"{count:,} events"
+    whose = "1 user" if users == 1 else f"{users:,} users"
+    return f"{what} of {whose}, more than may go in 24 h: until a day has room"
+
+
 def why(reason: str, allowed: int) -> str:
     """Why it doesn't."""
     return _WHY[reason].format(allowed=f"{allowed:,}")

@@ -81,23 +81,29 @@ def _release(connection: Connection, hold: held.Hold, limit: int, now: datetime)
         return 0
     database.lock_identities(connection)  # or a merge takes one of them away between the next two statements
     user_ids = held.approvable(connection, hold, limit)
-    pending.release(connection, user_ids, _APPROVED[hold.what], now)
-    held.leave(connection, hold.what, user_ids)
-    current = {each.what: each for each in held.current(connection)}
-    if hold.what in current:
-        left = current[hold.what].count - len(user_ids)
-        if left > 0:
-            held.recount(connection, current[hold.what].id, left, current[hold.what].allowed)
-        else:
-            held.clear(connection, hold.what)
+    _go(connection, hold.what, user_ids, now)
     return len(user_ids)
 
 
-def _release_some(connection: Connection, what: str, user_ids: Sequence[str], now: datetime) -> None:
+def _release_some(
+    connection: Connection, what: str, user_ids: Sequence[str], settings_hash: str, now: datetime
+) -> None:
+    """Those of the users who are held; what was approved with the settings is so much less for the others."""
     database.lock_identities(connection)
     listed = sorted(held.among(connection, what, user_ids))
-    pending.release(connection, listed, _APPROVED[what], now)
-    held.leave(connection, what, listed)
+    _go(connection, what, listed, now)
+    approvals.used(connection, settings_hash, what, len(listed))
+
+
+def _go(connection: Connection, what: str, user_ids: Sequence[str], now: datetime) -> None:
+    """The newest hold of the kind is about those who are left; without anybody it is over."""
+    pending.release(connection, user_ids, _APPROVED[what], now)
+    held.leave(connection, what, user_ids)
+    for current in held.current(connection, what):
+        if (left := current.count - len(user_ids)) > 0:
+            held.recount(connection, current.id, left, current.allowed)
+        else:
+            held.clear(connection, what)
 
 
 def _is_settled(connection: Connection, hold: held.Hold) -> bool:
@@ -123,7 +129,7 @@ def with_the_settings(
             continue
         if only is not None:
             if hold.what != held.RENAME:
-                db.write(_release_some, hold.what, sorted(only), now)
+                db.write(_release_some, hold.what, sorted(only), settings.sent_hash(), now)
                 found.holds.remove(hold)
             continue
         released = approve(db, settings, hold.hash, None, now, going)

@@ -53,12 +53,15 @@ def counted(connection: Connection, hash_: str, what: str, now: datetime) -> int
     return sum(each["count"] for each in revision.counts.get(_HOLDS, ()) if each["what"] == what)
 
 
-def used(connection: Connection, hash_: str, what: str) -> None:
-    """They were let go: it is approved once."""
+def used(connection: Connection, hash_: str, what: str, users: int | None = None) -> None:
+    """So many were let go, or all of the kind: each is approved once."""
     revision = _approved(connection, hash_)
-    if revision is not None:
-        left = [each for each in revision.counts.get(_HOLDS, ()) if each["what"] != what]
-        _keep(connection, revision, {_HOLDS: left})
+    if revision is None:
+        return
+    others = [each for each in revision.counts.get(_HOLDS, ()) if each["what"] != what]
+    theirs = [each for each in revision.counts.get(_HOLDS, ()) if each["what"] == what]
+    left = [] if users is None else [{**each, "count": each["count"] - users} for each in theirs]
+    _keep(connection, revision, {_HOLDS: [*others, *(each for each in left if each["count"] > 0)]})
 
 
 def _approved(connection: Connection, hash_: str) -> Revision | None:

@@ -17,6 +17,7 @@ from connector.store.schema import pending as pending_rows
 
 USER_PARKED = "user_parked"
 LIMIT = "max_events_per_user"
+_PARKED = sa.select(pending_rows.c.user_id).where(pending_rows.c.parked_at.is_not(None))
 
 
 class Held(NamedTuple):
@@ -51,6 +52,11 @@ def counts(connection: Connection) -> dict[str, Any]:
     }
 
 
+def parked(connection: Connection, only: Collection[str]) -> dict[str, int]:
+    """How many of these users' are parked, by reason, the most first."""
+    return _by(connection, events.c.reason, sa.and_(schema.EVENT_IS_PARKED, *_of(only)))
+
+
 def parked_newest(connection: Connection) -> dict[str, attempts.Attempted]:
     """What was tried last, by the reason why events are parked, of whose event was parked last for it; without reasons
     of which no such attempt is known."""
@@ -61,8 +67,7 @@ def parked_newest(connection: Connection) -> dict[str, attempts.Attempted]:
 
 def outlook(connection: Connection, now: datetime) -> Outlook:
     """What is due by now, to everybody but those who are parked."""
-    parked = sa.select(pending_rows.c.user_id).where(pending_rows.c.parked_at.is_not(None))
-    is_due = sa.and_(schema.EVENT_IS_DUE, events.c.user_id.not_in(parked))
+    is_due = sa.and_(schema.EVENT_IS_DUE, events.c.user_id.not_in(_PARKED))
     named = sa.case((events.c.type.in_(VIEWS), events.c.type), else_=events.c.name)
     young = sa.select(sa.func.count()).select_from(events).where(is_due)
     triggering = connection.execute(young.where(events.c.occurred_at > now - TRIGGERS)).scalar_one()
@@ -70,9 +75,9 @@ def outlook(connection: Connection, now: datetime) -> Outlook:
 
 
 def held(connection: Connection, limit: int, now: datetime, only: Collection[str] | None = None) -> Held:
-    """Who has events that wait because `limit` of theirs were sent in the last 24 hours; of `only` these users, where
-    they are given."""
-    waiting = _by_user(*([] if only is None else [events.c.user_id.in_(sorted(only))]))
+    """Who has events that wait because `limit` of theirs were sent in the last 24 hours, but for those who are parked,
+    whom no day lets go; of `only` these users, where they are given."""
+    waiting = _by_user(events.c.user_id.not_in(_PARKED), *_of(only))
     query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(waiting.c.number), 0))
     found = connection.execute(query.select_from(waiting).where(_sent_lately(waiting, now) >= limit)).one()
     return Held(found[0], int(found[1]))
@@ -87,13 +92,16 @@ def would_hold(connection: Connection, settings: Settings, now: datetime) -> Hel
     waiting = _by_user()
     lately = _sent_lately(waiting, now)
     room = sa.case((lately < limit, limit - lately), else_=0)
-    parked = sa.select(pending_rows.c.user_id).where(pending_rows.c.parked_at.is_not(None))
     theirs = sa.select((waiting.c.number - room).label("number")).join(users, users.c.id == waiting.c.user_id)
     whitelisted = segments.whitelisted(settings, connection.dialect.name, now)
-    beyond = theirs.where(whitelisted, users.c.id.not_in(parked)).subquery("beyond")
+    beyond = theirs.where(whitelisted, users.c.id.not_in(_PARKED)).subquery("beyond")
     query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(beyond.c.number), 0))
     found = connection.execute(query.where(beyond.c.number > 0)).one()
     return Held(found[0], int(found[1]))
+
+
+def _of(only: Collection[str] | None) -> list[sa.ColumnElement[bool]]:
+    return [] if only is None else [events.c.user_id.in_(sorted(only))]
 
 
 def _by_user(*chosen: sa.ColumnElement[bool]) -> sa.Subquery:

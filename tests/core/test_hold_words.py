@@ -7,6 +7,12 @@ import pytest
 from connector.core import guard, hold_words
 
 
+def test_events_that_wait_read_as_one_or_many() -> None:
+    rest = ", more than may go in 24 h: until a day has room"
+    assert hold_words.events(1, 1) == f"1 event of 1 user{rest}"
+    assert hold_words.events(3_000, 1_200) == f"3,000 events of 1,200 users{rest}"
+
+
 @pytest.mark.parametrize(
     ("what", "one", "many"),
     [

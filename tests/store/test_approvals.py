@@ -64,5 +64,7 @@ def test_it_counts_once_and_for_a_day(db: Database) -> None:
     assert db.read(approvals.counted, "abcdef012345", "delete", NOW) == 0
     assert db.read(approvals.counted, "other", "create", NOW) == 0
     db.write(approvals.used, "other", "create")
+    db.write(approvals.used, "abcdef012345", "create", 2)
+    assert db.read(approvals.counted, "abcdef012345", "create", NOW) == 3, "two of them went"
     db.write(approvals.used, "abcdef012345", "create")
     assert db.read(approvals.counted, "abcdef012345", "create", NOW) == 0

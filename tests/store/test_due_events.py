@@ -377,7 +377,9 @@ def test_status_tells_what_became_of_events(db: Database) -> None:
     assert told_of["held"] == {"reason": "max_events_per_user", "users": 1, "events": 3}
     assert lines[0] == "events    4 due, 1 sent, skipped 1 too_old"
     assert lines[1].startswith("PARKED    events: 1 no_name: ")
-    assert lines[2:] == ["HELD      3 events of 1 users (max_events_per_user): until a day has room"]
+    assert lines[2:] == [
+        "HELD      3 events of 1 user, more than may go in 24 h: until a day has room (max_events_per_user)"
+    ]
     assert shown(Settings())[0]["held"] is None
 
 

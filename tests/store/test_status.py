@@ -108,7 +108,7 @@ def test_the_rates_are_told_as_they_are_and_as_they_may_be(db: Database) -> None
     assert found["rates"]["allowed"] == pytest.approx(25)
     assert found["rates"]["paused_until"] - now == pytest.approx(timedelta(seconds=120), abs=timedelta(seconds=30))
     (line,) = (line for line in status_text.describe(found, now) if line.startswith("rate"))
-    assert line.startswith("rate      25 of 50 calls a second (429), none until ")
+    assert line.startswith("rate      25 of 50 calls a second, none until ")
     over = told(db, settings, now + HOUR)
     if db.dialect == "sqlite":
         assert over["rates"] == nothing

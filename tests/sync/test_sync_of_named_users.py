@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from connector import app, errors
 from connector.commands import sync as syncing
 from connector.commands.sync import Summary
+from connector.core import activity
 from connector.outbound import full_pass
 from connector.records import Received
 from connector.settings import Settings
@@ -47,6 +48,11 @@ async def sync(way: Way, settings: Settings, *given_ids: str) -> Summary:
 
 def calls(way: Way) -> list[tuple[str, str]]:
     return [(call.method, call.path) for call in way.sandbox.state.calls if "accounts/region" not in call.path]
+
+
+def calls_of(summary: Summary) -> list[Any]:
+    shown: list[Any] = summary.as_json()["calls_shown"]
+    return shown
 
 
 def waiting(way: Way) -> set[str]:
@@ -134,7 +140,24 @@ async def test_what_was_approved_with_the_settings_goes_for_them_alone(way: Way,
     way.db.write(agreed, "applied", settings.sent_hash(), way.place.path.read_text(), way.clock())
     summary = await sync(way, settings, "u1")
     assert (summary.tally.created, summary.exit_status, set(way.sandbox.people())) == (1, 0, {"u1"})
+    (hold,) = way.db.read(held.current)
+    assert hold.count == 2, "who went is not waited for any more"
     assert (await sync(way, settings)).tally.created == 2
+
+
+async def test_who_goes_by_an_approval_leaves_it_one_less_for_the_others(way: Way, give: Give) -> None:
+    settings = settings_of(way, guard="max_creates = 0")
+    give(settings, *users("u1", "u2", "u3"))
+    counts = {"holds": [{"what": held.CREATE, "count": 3}], "approved_at": way.clock().isoformat()}
+    agreed = partial(revisions.add, counts=counts, reason=approvals.APPROVED)
+    way.db.write(agreed, "applied", settings.sent_hash(), way.place.path.read_text(), way.clock())
+    assert (await sync(way, settings, "u1")).tally.created == 1
+    give(settings, *users("u4"))
+    summary = await sync(way, settings)
+    assert (summary.exit_status, summary.tally.created, set(way.sandbox.people())) == (3, 0, {"u1"})
+    give(settings, *users("u4", plan="free"))
+    assert (await sync(way, settings, "u2", "u3")).tally.created == 2
+    assert way.db.read(held.current) == [], "nobody is left of it"
 
 
 async def test_another_id_for_everybody_is_held_for_them_too(way: Way, give: Give) -> None:
@@ -229,6 +252,53 @@ async def test_a_refusal_is_shown_with_the_call(way: Way, give: Give, api: str) 
     (operation,) = call["operations"]
     assert (operation["reason"], summary.exit_status) == ("refused", 1)
     assert "longer than 1000 bytes" in operation["message"]
+
+
+@pytest.mark.parametrize("api", ["batch", "single"])
+async def test_the_address_of_a_page_that_was_seen_is_hidden_but_for_its_path(way: Way, give: Give, api: str) -> None:
+    way.api = api
+    settings = settings_of(way)
+    give(settings, *users("u1"))
+    way.tell(settings, "page", user="u1", properties={"url": "https://me:pw@shop.example/cart?email=a@b.c&token=t0p#x"})
+    summary = await sync(way, settings, "u1")
+    assert summary.tally.events == 1
+    said = json.dumps(summary.as_json()["calls_shown"]) + "\n".join(syncing.describe(summary))
+    assert '"name": "/cart"' in said
+    assert 'page "/cart"' in said
+    for private in ("a@b.c", "t0p", "me:pw", "#x"):
+        assert private not in said
+    way.tell(settings, "page", user="u1", properties={"url": "http://[no/cart?email=a@b.c"})
+    (call,) = (await sync(way, settings, "u1")).as_json()["calls_shown"]
+    assert call["operations"][0]["name"] == "…", "it is no address that can be read"
+
+
+async def test_who_is_parked_was_not_delivered_and_makes_it_fail(way: Way, give: Give) -> None:
+    async with track_api(refuse_u3) as way.url:
+        settings = settings_of(way)
+        give(settings, *users("u3", "u4"))
+        for _ in range(20):
+            first = await sync(way, settings)
+            if first.parked:
+                break
+            way.clock.move(days=1)
+        assert (first.parked, (await sync(way, settings)).exit_status) == (1, 0), "a sync of all tells of its own run"
+        summary = await sync(way, settings, "u3")
+        assert (calls_of(summary), summary.exit_status, summary.parked) == ([], 1, 1)
+        assert "1 parked: connector replay parked tries them again" in "\n".join(syncing.describe(summary))
+        assert (await sync(way, settings, "u4")).exit_status == 0
+
+
+async def test_an_event_of_theirs_that_is_parked_was_not_delivered_either(way: Way, give: Give) -> None:
+    settings = settings_of(way)
+    give(settings, *users("u1", "u2"))
+    await sync(way, settings)
+    way.sql(settings, "N" * (activity.MAX_NAME_BYTES + 1), "u1")
+    assert (await sync(way, settings)).exit_status == 1
+    summary = await sync(way, settings, "u1")
+    assert (calls_of(summary), summary.exit_status) == ([], 1)
+    assert summary.as_json()["events_parked"] == {"name_too_long": 1}
+    assert "events parked: 1 name_too_long: connector export events" in "\n".join(syncing.describe(summary))
+    assert (await sync(way, settings, "u2")).exit_status == 0
 
 
 async def test_while_paused_nothing_is_sent_and_only_theirs_is_counted(way: Way, give: Give) -> None:

@@ -47,10 +47,17 @@ async def test_a_webhook_waits_a_little_then_gets_503_and_is_stored_once_in_the_
 async def test_a_webhook_gets_503_when_the_store_refuses_it(place: Place) -> None:
     place.write()
     async with app.running(place.path, place.settings()) as connector, aiohttp.ClientSession() as session:
-        await connector.db.run(lambda connection: connection.execute(sa.text("ALTER TABLE inbox RENAME TO away")))
+        is_sqlite = connector.db.dialect == "sqlite"
+        refuse = (
+            "CREATE TRIGGER refused BEFORE INSERT ON inbox BEGIN SELECT RAISE(ABORT, 'not now'); END"
+            if is_sqlite
+            else "ALTER TABLE inbox ADD CONSTRAINT refused CHECK (id < 0) NOT VALID"
+        )
+        take = "DROP TRIGGER refused" if is_sqlite else "ALTER TABLE inbox DROP CONSTRAINT refused"
+        await connector.db.run(lambda connection: connection.execute(sa.text(refuse)))
         status, answer = await post(session, connector.public_url, example())
         assert (status, "store_unavailable" in answer) == (503, True)
-        await connector.db.run(lambda connection: connection.execute(sa.text("ALTER TABLE away RENAME TO inbox")))
+        await connector.db.run(lambda connection: connection.execute(sa.text(take)))
         assert (await post(session, connector.public_url, example()))[0] == 200
         assert await connector.db.run_read(inbox.count) == 1
 

@@ -22,8 +22,8 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q tests/core --cov=connector.core --cov-branch --cov-fail-under=100 --cov-report=term:skip-covered
-	$(BIN)/pytest -n 5 --dist worksteal $(ARGS)
+	$(BIN)/pytest -q -n 2 tests/core --cov=connector.core --cov-branch --cov-fail-under=100 --cov-report=term:skip-covered
+	$(BIN)/pytest -n 5 --dist worksteal --ignore=tests/core $(ARGS)
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -18,6 +18,7 @@ from connector.sandbox.webhooks.reporting import Webhooks
 from connector.sandbox.webhooks.webhook_bodies import Setup
 from connector.sandbox.webhooks.webhook_sender import Endpoint
 from tests.receiver import KEY, Receiver, receiving
+from tests.reporting_sandbox import patient
 
 START = 1_700_000_000
 CREDENTIALS = {"Authorization": aiohttp.encode_basic_auth("site", "key")}
@@ -86,7 +87,7 @@ async def campaign_sandbox(setup: Setup = Setup()) -> AsyncIterator[Sandbox]:  #
     state = State(lambda: START)
     async with receiving() as receiver:
         clock = Jumping(START)
-        webhooks = Webhooks(Endpoint(receiver.url, KEY), clock=clock, setup=setup, campaign_event="signed up")
+        webhooks = patient(Endpoint(receiver.url, KEY), clock=clock, setup=setup, campaign_event="signed up")
         app = track_api.create_app(state, site_id="site", api_key="key", webhooks=webhooks)
         async with track_api.serve(app) as running, aiohttp.ClientSession(headers=CREDENTIALS) as session:
             yield Sandbox(session, running.url, state, webhooks, receiver, clock)

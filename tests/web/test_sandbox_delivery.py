@@ -36,7 +36,7 @@ def webhooks(count: int) -> list[Webhook]:
 
 @asynccontextmanager
 async def delivering(
-    url: str, count: int = 1, *, clock: Clock | None = None, timeout_seconds: float = 4.0
+    url: str, count: int = 1, *, clock: Clock | None = None, timeout_seconds: float = 60.0
 ) -> AsyncIterator[Delivery]:
     """A delivery at work, with so many webhooks in its queue."""
     queue = Delivery(Endpoint(url, KEY), clock or Jumping(START), timeout_seconds=timeout_seconds)

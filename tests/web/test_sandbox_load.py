@@ -13,7 +13,7 @@ from aiohttp import web
 from connector.sandbox.webhooks.reporting import Webhooks
 from connector.sandbox.webhooks.webhook_sender import Endpoint
 from tests.receiver import KEY, Receiver, receiving
-from tests.reporting_sandbox import Sandbox, reporting_sandbox
+from tests.reporting_sandbox import Sandbox, patient, reporting_sandbox
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ async def acknowledged(sandbox: Sandbox) -> list[tuple[str, int]]:
 
 
 async def test_a_load_is_shuffled_and_repeated_and_all_of_it_is_acknowledged(receiver: Receiver) -> None:
-    async with reporting_sandbox(Webhooks(Endpoint(receiver.url, KEY))) as sandbox:
+    async with reporting_sandbox(patient(Endpoint(receiver.url, KEY))) as sandbox:
         await sandbox.send(count=2000, duplicates=0.25, shuffled=True, connections=8, seed=3, kinds=["email.sent"])
         status = await sandbox.until(lambda status: not status["mixes_under_way"])
         found = await acknowledged(sandbox)
@@ -51,7 +51,7 @@ async def test_a_load_is_shuffled_and_repeated_and_all_of_it_is_acknowledged(rec
 
 async def test_as_many_are_on_their_way_as_there_are_connections(receiver: Receiver) -> None:
     receiver.answers = dict.fromkeys(range(1, 5), None)
-    async with reporting_sandbox(Webhooks(Endpoint(receiver.url, KEY))) as sandbox:
+    async with reporting_sandbox(patient(Endpoint(receiver.url, KEY))) as sandbox:
         await sandbox.send(count=20, connections=4)
         await sandbox.until(lambda _status: len(receiver.received) == 4)
         assert (await sandbox.status())["load"]["on_their_way"] == 4
@@ -110,7 +110,7 @@ class Mortal:
 async def test_nothing_is_lost_while_the_receiver_dies_and_comes_back() -> None:
     mortal = Mortal(seed=5)
     await mortal.start()
-    webhooks = Webhooks(Endpoint(f"http://127.0.0.1:{mortal.port}/hook", KEY))
+    webhooks = patient(Endpoint(f"http://127.0.0.1:{mortal.port}/hook", KEY))
     async with reporting_sandbox(webhooks) as sandbox:
         await sandbox.send(count=1500, duplicates=0.2, shuffled=True, connections=8, retry_seconds=0.01)
         for deaths in range(1, 4):

@@ -17,7 +17,7 @@ from connector.sandbox.webhooks.volume import Mix
 from connector.sandbox.webhooks.webhook_bodies import Setup
 from connector.sandbox.webhooks.webhook_sender import Endpoint
 from tests.receiver import KEY, Receiver, receiving
-from tests.reporting_sandbox import Sandbox, reporting_sandbox
+from tests.reporting_sandbox import Sandbox, patient, reporting_sandbox
 
 START = 1_700_000_000
 HOUR = 3600
@@ -42,7 +42,7 @@ async def test_ten_thousand_webhooks_wait_behind_one_500_and_all_arrive_in_order
     clock = Jumping(START, until=START)
     mix = Mix(count=10_000, seed=7)
     expected = [each.body for each in volume.reports(mix, volume.STRANGERS, Setup(), START)]
-    reports = Webhooks(Endpoint(receiver.url, KEY), clock=clock)
+    reports = patient(Endpoint(receiver.url, KEY), clock=clock)
     async with reporting_sandbox(reports) as sandbox:
         assert await sandbox.send(count=10_000, seed=7) == {"count": 10_000, "seed": 7}
         held = await sandbox.until(lambda status: status["next_try_at"] and not status["mixes_under_way"])
@@ -68,7 +68,7 @@ async def test_ten_thousand_webhooks_wait_behind_one_500_and_all_arrive_in_order
 async def test_what_waits_comes_in_pages_the_head_first(receiver: Receiver) -> None:
     receiver.answers = {3: 500}
     clock = Jumping(START, until=START)
-    async with reporting_sandbox(Webhooks(Endpoint(receiver.url, KEY), clock=clock)) as sandbox:
+    async with reporting_sandbox(patient(Endpoint(receiver.url, KEY), clock=clock)) as sandbox:
         await sandbox.send(count=8, kinds=["email.sent"])
         await sandbox.until(lambda status: status["next_try_at"])
         pages = await sandbox.pages("/webhooks/queue?limit=4")
@@ -88,7 +88,7 @@ async def test_what_waits_comes_in_pages_the_head_first(receiver: Receiver) -> N
 async def test_what_was_tried_comes_in_pages_the_newest_first(receiver: Receiver) -> None:
     receiver.answers = {5: 500}
     clock = Jumping(START, until=START)
-    async with reporting_sandbox(Webhooks(Endpoint(receiver.url, KEY), clock=clock)) as sandbox:
+    async with reporting_sandbox(patient(Endpoint(receiver.url, KEY), clock=clock)) as sandbox:
         await sandbox.send(count=8)
         await sandbox.until(lambda status: status["next_try_at"])
         pages = await sandbox.pages("/webhooks/recent?limit=2")
@@ -100,7 +100,7 @@ async def test_what_was_tried_comes_in_pages_the_newest_first(receiver: Receiver
 
 
 async def test_of_what_was_tried_the_last_thousand_are_known(receiver: Receiver) -> None:
-    async with reporting_sandbox(Webhooks(Endpoint(receiver.url, KEY))) as sandbox:
+    async with reporting_sandbox(patient(Endpoint(receiver.url, KEY))) as sandbox:
         await sandbox.send(count=1010)
         await sandbox.until(lambda status: status["delivered"] == 1010)
         (page,) = await sandbox.pages("/webhooks/recent?limit=10000")
@@ -109,7 +109,7 @@ async def test_of_what_was_tried_the_last_thousand_are_known(receiver: Receiver)
 
 async def test_what_was_accepted_comes_in_pages_with_the_time_of_what_it_reports(receiver: Receiver) -> None:
     receiver.answers = {2: 503}
-    async with reporting_sandbox(Webhooks(Endpoint(receiver.url, KEY), clock=Jumping(START))) as sandbox:
+    async with reporting_sandbox(patient(Endpoint(receiver.url, KEY), clock=Jumping(START))) as sandbox:
         await sandbox.send(count=5, per_second=1, duplicates=1)
         await sandbox.until(lambda status: status["acknowledged"] == 10)
         pages = await sandbox.pages("/webhooks/acknowledged?limit=4")
@@ -148,7 +148,7 @@ async def test_delivery_that_was_ended_by_an_error_says_so(
     receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.answers = {1: 500}
-    async with reporting_sandbox(Webhooks(Endpoint(receiver.url, KEY), clock=Broken(START))) as sandbox:
+    async with reporting_sandbox(patient(Endpoint(receiver.url, KEY), clock=Broken(START))) as sandbox:
         await sandbox.send(count=2)
         status = await sandbox.until(lambda status: not status["delivering"])
         assert status["failures"] == ["delivery: RuntimeError: the clock fell down"]
@@ -161,7 +161,7 @@ async def test_delivery_that_was_ended_by_an_error_says_so(
 async def test_a_mix_that_was_ended_by_an_error_says_so_and_takes_nothing_with_it(
     receiver: Receiver, caplog: pytest.LogCaptureFixture, connections: dict[str, int]
 ) -> None:
-    webhooks = Webhooks(Endpoint(receiver.url, KEY), clock=Broken(START))
+    webhooks = patient(Endpoint(receiver.url, KEY), clock=Broken(START))
     async with reporting_sandbox(webhooks) as sandbox:
         await sandbox.send(count=2, per_second=1, **connections)  # the second one waits for its turn
         status = await sandbox.until(lambda status: status["failures"])
@@ -202,7 +202,7 @@ async def test_a_setting_that_is_not_named_stays_as_it_is(receiver: Receiver) ->
 
 async def test_what_is_in_webhooks_can_be_set_while_it_runs(receiver: Receiver) -> None:
     preferences = {"topics": {"topic_1": True}}
-    async with reporting_sandbox(Webhooks(Endpoint(receiver.url, KEY))) as sandbox:
+    async with reporting_sandbox(patient(Endpoint(receiver.url, KEY))) as sandbox:
         await sandbox.set(body_content=True, only_ids=True, object_type_type=True)
         identify(sandbox, "42", email="a@b.co", cio_subscription_preferences=preferences)
         await sandbox.until(lambda status: status["delivered"] == 1)
@@ -243,7 +243,7 @@ async def test_settings_that_are_none_are_refused_in_words_and_change_nothing(se
 
 
 async def test_a_mix_is_sent_at_its_rate(receiver: Receiver) -> None:
-    async with reporting_sandbox(Webhooks(Endpoint(receiver.url, KEY), clock=Jumping(START))) as sandbox:
+    async with reporting_sandbox(patient(Endpoint(receiver.url, KEY), clock=Jumping(START))) as sandbox:
         await sandbox.send(count=21, per_second=2, kinds={"email.sent": 3, "email_sent": 1})
         await sandbox.until(lambda status: status["delivered"] == 21)
     assert [post.json["timestamp"] - START for post in receiver.received] == [number // 2 for number in range(21)]
@@ -260,7 +260,7 @@ async def ids_of(webhooks: Webhooks, receiver: Receiver, *mixes: dict[str, Any])
 
 @pytest.mark.parametrize("seed", [None, 7])
 async def test_mixes_without_a_seed_of_their_own_repeat_no_ids(receiver: Receiver, seed: int | None) -> None:
-    webhooks = Webhooks(Endpoint(receiver.url, KEY), clock=Jumping(START), seed=seed)
+    webhooks = patient(Endpoint(receiver.url, KEY), clock=Jumping(START), seed=seed)
     assert len(set(await ids_of(webhooks, receiver, {}, {}, {"kinds": ["email_sent"]}))) == 90
 
 
@@ -268,14 +268,14 @@ async def test_a_seed_of_the_sandbox_makes_them_repeatable_and_no_seed_makes_the
     seen: dict[int | None, list[list[str]]] = {7: [], None: []}
     for seed in (7, 7, None, None):
         async with receiving() as receiver:
-            webhooks = Webhooks(Endpoint(receiver.url, KEY), clock=Jumping(START), seed=seed)
+            webhooks = patient(Endpoint(receiver.url, KEY), clock=Jumping(START), seed=seed)
             seen[seed].append(await ids_of(webhooks, receiver, {}, {}))
     assert seen[7][0] == seen[7][1]
     assert not set(seen[None][0]) & set(seen[None][1])
 
 
 async def test_the_seed_of_a_mix_can_be_asked_for_again(receiver: Receiver) -> None:
-    webhooks = Webhooks(Endpoint(receiver.url, KEY), clock=Jumping(START))
+    webhooks = patient(Endpoint(receiver.url, KEY), clock=Jumping(START))
     async with reporting_sandbox(webhooks) as sandbox:
         seed = (await sandbox.send(count=30))["seed"]
         await sandbox.send(count=30, seed=seed)
@@ -305,14 +305,14 @@ async def test_the_seed_of_a_mix_can_be_asked_for_again(receiver: Receiver) -> N
     ids=lambda body: repr(body[:50]),
 )
 async def test_a_mix_that_can_not_be_made_is_refused_in_words(receiver: Receiver, body: bytes) -> None:
-    async with reporting_sandbox(Webhooks(Endpoint(receiver.url, KEY))) as sandbox:
+    async with reporting_sandbox(patient(Endpoint(receiver.url, KEY))) as sandbox:
         status, answer = await sandbox.call("POST", "/webhooks", body)
     assert (status, bool(answer["error"])) == (400, True)
     assert receiver.received == []
 
 
 async def test_a_mix_is_about_the_people_that_it_names(receiver: Receiver) -> None:
-    async with reporting_sandbox(Webhooks(Endpoint(receiver.url, KEY))) as sandbox:
+    async with reporting_sandbox(patient(Endpoint(receiver.url, KEY))) as sandbox:
         for customer_id in ("41", "42", "43"):
             identify(sandbox, customer_id, email=f"{customer_id}@b.co")
         await sandbox.send(count=20, kinds=["email.sent"], people=["42"])

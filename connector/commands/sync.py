@@ -7,97 +7,30 @@ works for nobody but these users, under the guard as it is for everybody, and sh
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from connector import errors
-from connector.commands import calls_shown, replay_parked
+from connector.commands import replay_parked
 from connector.commands.calls_shown import Shown
-from connector.core import hold_words
+from connector.commands.sync_summary import Summary
 from connector.inbound import adopting
 from connector.inbound.reader import Reader
 from connector.outbound import approving, full_pass
 from connector.outbound.client import TrackClient
-from connector.outbound.tally import Tally
 from connector.outbound.throttle import Throttle
 from connector.outbound.worker import Worker
 from connector.settings import Settings
-from connector.store import backlog, event_counts, gate, held
+from connector.store import backlog, event_counts
 from connector.store.database import Database
-from connector.watching.current import Held, Replaced
 
 _LOOK_AGAIN = 0.2
 _PAUSES = 3
 _WORTH_SAYING = 25  # looks: a pass of a moment is nothing to tell
-
-
-@dataclass
-class Summary:
-    """What one sync did. `waiting` users could not be delivered and are tried again later. `edit` is one of the
-    settings that is held: who and what was sent went by those before it. `replaced` says that they took the place of
-    others. `events_held` wait for `guard.max_events_per_user`. `shown` are the calls, where it was for some users; then
-    `parked_events` of theirs are parked, by reason, since this run or before."""
-
-    read: int = 0
-    found: full_pass.Found = field(default_factory=full_pass.Found)
-    tally: Tally = field(default_factory=Tally)
-    waiting: int = 0
-    parked: int = 0
-    refused: gate.Closed | None = None
-    edit: Held | None = None
-    replaced: Replaced | None = None
-    paused: bool = False
-    events_held: event_counts.Held | None = None
-    shown: Shown | None = None
-    parked_events: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def exit_status(self) -> int:
-        """0 all delivered, or kept back by `sync.paused`; 1 when somebody, or an event, could not be delivered in this
-        run, or of those who were named in an earlier one, else 3 when something is held, else 1 while somebody waits
-        for another try. Who only waits must not hide what the guard holds."""
-        if self.tally.failed or self.tally.parked or self.tally.events_parked or self.refused is not None:
-            return 1
-        if self.shown is not None and (self.parked or self.parked_events):
-            return 1
-        if self.found.holds or self.edit is not None or self.events_held is not None:
-            return 3
-        return 1 if self.waiting and not self.paused else 0
-
-    def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {
-            "read": self.read,
-            "created": self.tally.created,
-            "updated": self.tally.updated,
-            "deleted": self.tally.deleted,
-            "calls": self.tally.calls,
-            "skipped": dict(self.tally.skipped + self.found.skipped),
-            "failed": dict(self.tally.failed),
-            "parked": self.parked,
-            "events": self.tally.events,
-            "events_parked": dict(self.parked_events or self.tally.events_parked),
-            "waiting": self.waiting,
-            "gate": None if self.refused is None else self.refused.reason,
-            "held": list(self._held()),
-            **({} if self.shown is None else {"calls_shown": self.shown.calls}),
-        }
-
-    def _held(self) -> Iterator[dict[str, Any]]:
-        for hold in self.found.holds:
-            yield {"hash": hold.hash, "what": hold.what, "count": hold.count, "reason": hold.reason}
-        if self.edit is not None:
-            yield {"hash": self.edit.hash, "what": "settings", "reason": self.edit.reason}
-        if self.events_held is not None:
-            # No hash: nobody approves them, a day with room does.
-            users, events = self.events_held
-            yield {"hash": None, "what": "event", "count": events, "users": users, "reason": event_counts.LIMIT}
 
 
 async def sync(
@@ -118,20 +51,14 @@ async def sync(
     if given is not None:
         only = await db.on_thread(lambda: _named(db, given))
         summary.shown = Shown(shows=settings.log.personal_data)
-    found = summary.found = await _pass(db, settings, clock, console, only)
+    run = _Run(db, settings, clock, console, only)
+    found = summary.found = await run.full_pass()
     await db.on_thread(lambda: approving.with_the_settings(db, settings, found, clock(), only=only))
     if settings.sync.paused:
         summary.paused = True
     else:
-        await _work(db, settings, clock, console, only, summary)
-    left = await db.run_read(backlog.counts, clock(), only)
-    summary.waiting, summary.parked = left.due + left.waiting, left.parked
-    if only is not None:
-        summary.parked_events = await db.run_read(event_counts.parked, only)
-    limit = settings.guard.max_events_per_user
-    if limit is not None:
-        waiting = await db.run_read(event_counts.held, limit, clock(), only)
-        summary.events_held = waiting if waiting.users else None
+        await run.work(summary)
+    await run.look(summary)
     return summary
 
 
@@ -142,120 +69,70 @@ def _named(db: Database, given: Sequence[str]) -> frozenset[str]:
         raise errors.Misconfigured(str(nobody)) from None
 
 
-async def _work(
-    db: Database,
-    settings: Settings,
-    clock: Callable[[], datetime],
-    console: Console | None,
-    only: frozenset[str] | None,
-    summary: Summary,
-) -> None:
-    """Until nothing is due now, or no calls are taken; what came of it is added to the summary."""
-    worker = Worker(db, clock, only=only)
-    await worker.gate.ask()  # whatever closed it may be over
-    with _bar(console) as progress:
-        due = await db.run_read(backlog.counts, clock(), only)
-        task = progress.add_task("users", total=due.due)
-        throttle = Throttle(db, settings.customerio.rate_per_second)
-        heard = None if summary.shown is None else summary.shown.heard
-        async with TrackClient(settings.customerio, throttle, heard) as client:
-            pauses = 0
-            while pauses < _PAUSES:
-                tally = await worker.work_off(settings, client, heard=lambda done: progress.advance(task, done.users))
-                summary.tally.add(tally)
-                left = await db.run_read(backlog.counts, clock(), only)
-                summary.refused = worker.gate.closed
-                if summary.refused is not None:
-                    break
-                if client.paused_for > 0:
-                    # Customer.io asked for a rest; it doesn't get to ask for ever.
-                    pauses = pauses + 1 if tally.created + tally.updated + tally.deleted == 0 else 0
-                    await asyncio.sleep(client.paused_for)
-                elif left.due == 0 and left.leased == 0:
-                    break
-                else:
-                    # Someone else's claims: they end, or their leases run out and the users are ours.
-                    await asyncio.sleep(_LOOK_AGAIN)
+@dataclass(frozen=True)
+class _Run:
+    """Of everybody, or of `only` these users."""
 
+    db: Database
+    settings: Settings
+    clock: Callable[[], datetime]
+    console: Console | None
+    only: frozenset[str] | None
 
-async def _pass(
-    db: Database,
-    settings: Settings,
-    clock: Callable[[], datetime],
-    console: Console | None,
-    only: frozenset[str] | None,
-) -> full_pass.Found:
-    """Our own pass, after the one that may be running; one that died is given up after `runs.LEASE`."""
-    waits = 0
-    while True:
-        found = await db.on_thread(lambda: full_pass.run(db, settings, clock, only=only))
-        if found is not None:
-            return found
-        waits += 1
-        if console is not None and waits == _WORTH_SAYING:
-            console.print("another pass is under way on this store; waiting for it", style="dim")
-        await asyncio.sleep(_LOOK_AGAIN)
+    async def full_pass(self) -> full_pass.Found:
+        """Our own, after the one that may be running; one that died is given up after `runs.LEASE`."""
+        waits = 0
+        while True:
+            found = await self.db.on_thread(lambda: full_pass.run(self.db, self.settings, self.clock, only=self.only))
+            if found is not None:
+                return found
+            waits += 1
+            if self.console is not None and waits == _WORTH_SAYING:
+                self.console.print("another pass is under way on this store; waiting for it", style="dim")
+            await asyncio.sleep(_LOOK_AGAIN)
 
+    async def work(self, summary: Summary) -> None:
+        """Until nothing is due now, or no calls are taken; what came of it is added to the summary."""
+        worker = Worker(self.db, self.clock, only=self.only)
+        await worker.gate.ask()  # whatever closed it may be over
+        with _bar(self.console) as progress:
+            task = progress.add_task("users", total=(await self._backlog()).due)
+            throttle = Throttle(self.db, self.settings.customerio.rate_per_second)
+            heard = None if summary.shown is None else summary.shown.heard
+            async with TrackClient(self.settings.customerio, throttle, heard) as client:
+                pauses = 0
+                while pauses < _PAUSES:
+                    tally = await worker.work_off(
+                        self.settings, client, heard=lambda done: progress.advance(task, done.users)
+                    )
+                    summary.tally.add(tally)
+                    left = await self._backlog()
+                    summary.refused = worker.gate.closed
+                    if summary.refused is not None:
+                        break
+                    if client.paused_for > 0:
+                        # Customer.io asked for a rest; it doesn't get to ask for ever.
+                        pauses = pauses + 1 if tally.created + tally.updated + tally.deleted == 0 else 0
+                        await asyncio.sleep(client.paused_for)
+                    elif left.due == 0 and left.leased == 0:
+                        break
+                    else:
+                        # Someone else's claims: they end, or their leases run out and the users are ours.
+                        await asyncio.sleep(_LOOK_AGAIN)
 
-def describe(summary: Summary) -> Iterator[str]:
-    """The summary in words, a line each."""
-    tally = summary.tally
-    if summary.replaced is not None:
-        yield from _replaced(summary.replaced)
-    if summary.read:
-        yield f"{summary.read:,} webhooks and messages read"
-    if summary.shown is not None:
-        yield from calls_shown.describe(summary.shown.calls)
-    calls = "1 call" if tally.calls == 1 else f"{tally.calls:,} calls"
-    deleted = f", {tally.deleted:,} deleted" if tally.deleted else ""
-    events = f", {_events(tally.events)} sent" if tally.events else ""
-    yield f"{tally.created:,} created, {tally.updated:,} updated{deleted}{events}, in {calls}"
-    if summary.found.leaving:
-        yield f"{summary.found.leaving:,} have left and are deleted after people.delete.grace, unless they come back"
-    if skipped := tally.skipped + summary.found.skipped:
-        yield "skipped: " + ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
-    if tally.failed:
-        yield "failed: " + ", ".join(f"{count:,} {reason}" for reason, count in tally.failed.most_common())
-    if summary.parked:
-        now = ", ".join(f"{count:,} {reason}" for reason, count in tally.parked.most_common())
-        yield f"{summary.parked:,} parked{f' (now: {now})' if now else ''}: connector replay parked tries them again"
-    if parked_events := summary.parked_events or tally.events_parked:
-        now = ", ".join(f"{count:,} {reason}" for reason, count in Counter(parked_events).most_common())
-        yield f"events parked: {now}: connector export events says which, connector replay parked tries them again"
-    if summary.refused is not None:
-        yield f"Customer.io takes no calls ({summary.refused.reason}): {summary.refused.message}"
-    if summary.paused:
-        yield f"sync.paused is true: nothing was sent, {summary.waiting:,} wait"
-    elif summary.waiting:
-        yield f"{summary.waiting:,} wait for another try"
-    if summary.edit is not None:
-        yield f"HELD: the settings would do more than the guard allows: {summary.edit.reason}. Those before them go on."
-        yield f"  let them go:       connector approve {summary.edit.hash}"
-    for hold in summary.found.holds:
-        yield from _held(hold)
-    if summary.events_held is not None:
-        users, number = summary.events_held
-        yield f"HELD ({event_counts.LIMIT}): {hold_words.events(number, users)}"
+    async def look(self, summary: Summary) -> None:
+        """Adds who waits, is parked, or held."""
+        left = await self._backlog()
+        summary.waiting, summary.parked = left.due + left.waiting, left.parked
+        if self.only is not None:
+            summary.parked_events = await self.db.run_read(event_counts.parked, self.only)
+        limit = self.settings.guard.max_events_per_user
+        if limit is not None:
+            waiting = await self.db.run_read(event_counts.held, limit, self.clock(), self.only)
+            summary.events_held = waiting if waiting.users else None
 
-
-def _events(number: int) -> str:
-    return "1 event" if number == 1 else f"{number:,} events"
-
-
-def _replaced(them: Replaced) -> Iterator[str]:
-    yield f"these settings are revision {them.by} now, in place of revision {them.number}"
-    yield (
-        "  a running connector with another file sends nothing from now on, until its file says the same "
-        f"(connector settings diff {them.number} {them.by}), or is saved with another change or read again (SIGHUP)"
-    )
-
-
-def _held(hold: held.Hold) -> Iterator[str]:
-    would, why = hold_words.would(hold.what, hold.count), hold_words.why(hold.reason, hold.allowed)
-    yield f"HELD ({hold.reason}): {would}; {why}. Nothing was done."
-    ways = hold_words.commands(hold.what, hold.hash)
-    for way, command in zip(("let them go:", "only some of them:"), ways, strict=False):
-        yield f"  {way:<18} {command}"
+    async def _backlog(self) -> backlog.Counts:
+        return await self.db.run_read(backlog.counts, self.clock(), self.only)
 
 
 def _bar(console: Console | None) -> Progress:

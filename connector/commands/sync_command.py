@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from connector import app
-from connector.commands import sync, terminal
+from connector.commands import sync, sync_summary, terminal
 from connector.watching import starting
 
 
@@ -26,5 +26,5 @@ def command(
         current = starting.settle(path, loaded, db, app.now())
         summary = app.run(sync.sync(db, current.settings, app.now, terminal.remarks, user or None))
         summary.edit, summary.replaced = current.held, current.replaced
-    terminal.show(summary.as_json(), sync.describe(summary), as_json)
+    terminal.show(summary.as_json(), sync_summary.describe(summary), as_json)
     raise typer.Exit(summary.exit_status)

@@ -14,8 +14,7 @@ from structlog.testing import capture_logs
 from connector import errors, settings_file
 from connector.admin import status
 from connector.commands import approve as approving
-from connector.commands import status_text
-from connector.commands import sync as syncing
+from connector.commands import status_text, sync_summary
 from connector.outbound import approving as outbound_approving
 from connector.outbound import full_pass
 from connector.settings import Settings
@@ -88,7 +87,7 @@ async def test_who_is_superseded_by_a_sync_of_another_file_says_so_and_the_way_b
         async with followed(file, db) as current:
             replaced = settled(other, db).replaced
             assert replaced == Replaced(1, 2)
-            first, second = list(syncing.describe(syncing.Summary(replaced=replaced)))[:2]
+            first, second = list(sync_summary.describe(sync_summary.Summary(replaced=replaced)))[:2]
             assert first == "these settings are revision 2 now, in place of revision 1"
             assert "connector settings diff 1 2" in second
 

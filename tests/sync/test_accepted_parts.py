@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from connector.commands import sync as syncing
+from connector.commands import sync_summary
 from connector.records import Received
 from connector.settings import Settings
 from connector.store import backlog, inbox, schema
@@ -40,7 +41,7 @@ def try_again(db: Database, clock: Clock) -> None:
     db.write(backlog.replay, clock.now, reason=None, user_ids=None, since=None)
 
 
-def not_delivered(summary: syncing.Summary) -> int:
+def not_delivered(summary: sync_summary.Summary) -> int:
     return (summary.tally.failed + summary.tally.parked).total()
 
 

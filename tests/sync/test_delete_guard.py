@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from connector import errors
 from connector.commands import approve as approving
 from connector.commands import sync as syncing
-from connector.commands.sync import Summary
+from connector.commands import sync_summary
+from connector.commands.sync_summary import Summary
 from connector.settings import Settings
 from connector.store import schema
 from connector.store.database import Database
@@ -81,7 +82,7 @@ async def test_more_than_the_share_are_held_while_they_can_still_be_brought_back
         assert (summary.exit_status, gone(sandbox)) == (3, set())
         clock.move(hours=23)
     (listed,) = approving.listed(db)
-    words = "\n".join(syncing.describe(summary))
+    words = "\n".join(sync_summary.describe(summary))
     assert "11 people left every whitelisted segment and would be deleted" in words
     assert f"connector approve {listed['hash']} --first 100" in words
     assert (listed["what"], listed["count"]) == ("delete", 11)
@@ -168,7 +169,7 @@ async def test_an_emptied_whitelist_deletes_nobody_however_few_they_are(
         summary = await syncing.sync(db, emptied, clock)
         assert held(summary) == [("delete", "no_whitelist", 2, 0)]
         clock.move(hours=23)
-    assert "people.segments is empty" in "\n".join(syncing.describe(summary))
+    assert "people.segments is empty" in "\n".join(sync_summary.describe(summary))
     assert len(sandbox.people()) == 2
     summary = await syncing.sync(db, settings_for(place, sandbox), clock)
     assert (held(summary), summary.tally.calls, approving.listed(db)) == ([], 0, [])
@@ -190,7 +191,7 @@ async def test_a_store_that_shrank_is_asked_about_before_anybody_is_created_or_d
         assert held(summary) == [("create", "store_shrank", 1, 0), ("delete", "store_shrank", 1, 0)]
         clock.move(hours=23)
     assert (len(sandbox.people()), gone(sandbox)) == (20, set())
-    assert "far fewer users than at an earlier pass" in "\n".join(syncing.describe(summary))
+    assert "far fewer users than at an earlier pass" in "\n".join(sync_summary.describe(summary))
     (create, delete) = approving.listed(db)
     approving.approve(db, settings, delete["hash"], None, clock.now)
     summary = await syncing.sync(db, settings, clock)

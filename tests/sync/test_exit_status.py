@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from connector.commands.sync import Summary, describe
+from connector.commands.sync_summary import Summary, describe
 from connector.outbound.full_pass import Found
 from connector.outbound.tally import Tally
 from connector.store import event_counts, held

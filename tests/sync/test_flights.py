@@ -70,6 +70,19 @@ def everybody(db: Database) -> list[str]:
     return db.read(lambda connection: list(connection.execute(sa.select(schema.users.c.id)).scalars()))
 
 
+@asynccontextmanager
+async def users_due(
+    count: int, db: Database, place: Place, give: Give, answer: Answer
+) -> AsyncIterator[tuple[Settings, TrackClient]]:
+    """So many, none of whom is a person yet, and a client of what answers."""
+    async with track_api(answer) as url:
+        settings = settings_for(place, url)
+        give(settings, *(user(number) for number in range(count)))
+        ready(db, settings)
+        async with client_for(db, settings) as client:
+            yield settings, client
+
+
 async def test_all_claims_together_make_no_more_calls_than_their_bytes_ask_for(
     db: Database, place: Place, give: Give, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,12 +94,8 @@ async def test_all_claims_together_make_no_more_calls_than_their_bytes_ask_for(
 
     monkeypatch.setattr(flights, "MOST_USERS", 7)
     monkeypatch.setattr(encode, "MAX_BATCH_BYTES", 3000)
-    async with track_api(answer) as url:
-        settings = settings_for(place, url)
-        give(settings, *(user(number) for number in range(100)))
-        ready(db, settings)
-        async with client_for(db, settings) as client:
-            tally = await Worker(db, app.now).work_off(settings, client)
+    async with users_due(100, db, place, give, answer) as (settings, client):
+        tally = await Worker(db, app.now).work_off(settings, client)
     sizes = [len(json.dumps(each, separators=(",", ":"))) + 1 for batch in calls for each in batch]
     room = 3000 - encode.ENVELOPE_BYTES
     assert (tally.created, tally.calls) == (100, len(calls))
@@ -224,12 +233,8 @@ async def test_what_is_not_sent_at_a_stop_is_given_back(
 
     monkeypatch.setattr(flights, "MOST_USERS", 10)
     monkeypatch.setattr(encode, "MAX_BATCH_BYTES", 1200)
-    async with track_api(answer) as url:
-        settings = settings_for(place, url)
-        give(settings, *(user(number) for number in range(30)))
-        ready(db, settings)
-        async with client_for(db, settings) as client:
-            tally = await Worker(db, app.now).work_off(settings, client, going=for_one_claim())
+    async with users_due(30, db, place, give, answer) as (settings, client):
+        tally = await Worker(db, app.now).work_off(settings, client, going=for_one_claim())
     left = given.rows(db, schema.pending, "lease", "attempts")
     assert 0 < tally.created < 10
     assert left == [(None, 0)] * (30 - tally.created)
@@ -246,16 +251,12 @@ async def test_a_worker_that_is_cancelled_in_a_call_lets_the_lease_of_those_in_i
         await asyncio.sleep(2)
         return web.json_response({})
 
-    async with track_api(answer) as url:
-        settings = settings_for(place, url)
-        give(settings, *(user(number) for number in range(3)))
-        ready(db, settings)
-        async with client_for(db, settings) as client:
-            working = asyncio.create_task(Worker(db, app.now).work_off(settings, client))
-            await begun.wait()
-            working.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await working
+    async with users_due(3, db, place, give, answer) as (settings, client):
+        working = asyncio.create_task(Worker(db, app.now).work_off(settings, client))
+        await begun.wait()
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
     assert [(lease is None, attempts) for lease, attempts in given.rows(db, schema.pending, "lease", "attempts")] == [
         (False, 0)
     ] * 3
@@ -309,13 +310,9 @@ async def test_of_several_calls_that_cannot_be_recorded_each_is_told_of(
         return web.json_response({})
 
     monkeypatch.setattr(encode, "MAX_BATCH_BYTES", 1200)
-    async with track_api(answer) as url:
-        settings = settings_for(place, url)
-        give(settings, *(user(number) for number in range(8)))
-        ready(db, settings)
-        async with client_for(db, settings) as client:
-            with capture_logs() as logged, pytest.raises(sa.exc.DBAPIError):
-                await Worker(db, app.now).work_off(settings, client)
+    async with users_due(8, db, place, give, answer) as (settings, client):
+        with capture_logs() as logged, pytest.raises(sa.exc.DBAPIError):
+            await Worker(db, app.now).work_off(settings, client)
     [told] = [each for each in logged if each["event"] == "call_not_recorded"]
     assert len(calls) == 2
     assert told["users"] in calls

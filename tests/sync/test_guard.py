@@ -10,6 +10,7 @@ import pytest
 from connector import app, errors
 from connector.commands import approve as approving
 from connector.commands import sync as syncing
+from connector.commands import sync_summary
 from connector.outbound import full_pass, limits
 from connector.settings import Settings
 from connector.store import backlog, runs
@@ -41,7 +42,7 @@ async def test_more_creates_than_allowed_are_all_held_before_the_first_call(
     assert sandbox.state.calls_received == 0
     (hold,) = approving.listed(db)
     assert (hold["what"], hold["count"], hold["reason"]) == ("create", 4, "max_creates")
-    assert f"connector approve {hold['hash']}" in "\n".join(syncing.describe(summary))
+    assert f"connector approve {hold['hash']}" in "\n".join(sync_summary.describe(summary))
 
 
 async def test_as_many_as_allowed_go_by_themselves(db: Database, place: Place, sandbox: Sandbox, give: Give) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from connector.commands import sync as syncing
+from connector.commands import sync_summary
 from connector.outbound import full_pass
 from connector.records import Received
 from connector.settings import Settings
@@ -70,7 +71,7 @@ async def test_who_leaves_is_deleted_when_the_grace_is_over_and_not_before(
         summary = await syncing.sync(db, settings, clock)
         assert (summary.tally.deleted, summary.found.leaving, summary.exit_status) == (0, 1, 0)
         assert sorted(sandbox.people()) == ["c1", "c2"]
-    assert "have left and are deleted after people.delete.grace" in "\n".join(syncing.describe(summary))
+    assert "have left and are deleted after people.delete.grace" in "\n".join(sync_summary.describe(summary))
     clock.move(hours=0.2)
     summary = await syncing.sync(db, settings, clock)
     assert (summary.tally.deleted, summary.tally.calls, summary.exit_status) == (1, 1, 0)

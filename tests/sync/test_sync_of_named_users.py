@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from connector import app, errors
 from connector.commands import sync as syncing
-from connector.commands.sync import Summary
+from connector.commands import sync_summary
+from connector.commands.sync_summary import Summary
 from connector.core import activity
 from connector.outbound import full_pass
 from connector.records import Received
@@ -57,6 +58,13 @@ def calls_of(summary: Summary) -> list[Any]:
 
 def waiting(way: Way) -> set[str]:
     return {row[0] for row in given.rows(way.db, schema.pending, "user_id")}
+
+
+def approve_creates(way: Way, settings: Settings, count: int) -> None:
+    """In advance, with the settings."""
+    counts = {"holds": [{"what": held.CREATE, "count": count}], "approved_at": way.clock().isoformat()}
+    agreed = partial(revisions.add, counts=counts, reason=approvals.APPROVED)
+    way.db.write(agreed, "applied", settings.sent_hash(), way.place.path.read_text(), way.clock())
 
 
 async def test_they_are_created_and_nobody_else_is_sent_or_let_go(way: Way, give: Give) -> None:
@@ -116,7 +124,7 @@ async def test_the_guard_counts_everybody_and_holds_them_as_a_pass_would(way: Wa
     assert (summary.exit_status, calls(way), waiting(way)) == (3, [], set())
     (hold,) = summary.found.holds
     assert (hold.what, hold.reason, hold.count) == ("create", "max_creates", 3)
-    assert f"connector approve {hold.hash}" in "\n".join(syncing.describe(summary))
+    assert f"connector approve {hold.hash}" in "\n".join(sync_summary.describe(summary))
     give(settings, *users("u2", "u3", plan="free"))
     assert (await sync(way, settings, "u1")).tally.created == 1
     assert given.rows(way.db, schema.held, "user_id") != [], "the others' hold is a pass's to end"
@@ -135,9 +143,7 @@ async def test_a_hold_of_others_is_no_matter_of_theirs(way: Way, give: Give) -> 
 async def test_what_was_approved_with_the_settings_goes_for_them_alone(way: Way, give: Give) -> None:
     settings = settings_of(way, guard="max_creates = 1")
     give(settings, *users("u1", "u2", "u3"))
-    counts = {"holds": [{"what": held.CREATE, "count": 3}], "approved_at": way.clock().isoformat()}
-    agreed = partial(revisions.add, counts=counts, reason=approvals.APPROVED)
-    way.db.write(agreed, "applied", settings.sent_hash(), way.place.path.read_text(), way.clock())
+    approve_creates(way, settings, 3)
     summary = await sync(way, settings, "u1")
     assert (summary.tally.created, summary.exit_status, set(way.sandbox.people())) == (1, 0, {"u1"})
     (hold,) = way.db.read(held.current)
@@ -148,9 +154,7 @@ async def test_what_was_approved_with_the_settings_goes_for_them_alone(way: Way,
 async def test_who_goes_by_an_approval_leaves_it_one_less_for_the_others(way: Way, give: Give) -> None:
     settings = settings_of(way, guard="max_creates = 0")
     give(settings, *users("u1", "u2", "u3"))
-    counts = {"holds": [{"what": held.CREATE, "count": 3}], "approved_at": way.clock().isoformat()}
-    agreed = partial(revisions.add, counts=counts, reason=approvals.APPROVED)
-    way.db.write(agreed, "applied", settings.sent_hash(), way.place.path.read_text(), way.clock())
+    approve_creates(way, settings, 3)
     assert (await sync(way, settings, "u1")).tally.created == 1
     give(settings, *users("u4"))
     summary = await sync(way, settings)
@@ -222,7 +226,7 @@ async def test_each_call_is_shown_with_what_it_says_and_what_was_answered(way: W
     assert (identify["action"], identify["identifiers"]["id"]) == ("identify", "u1")
     assert identify["attributes"]["email"] == "u1@example.com"
     assert (event["action"], event["name"], event["attributes"]["total"]) == ("event", "Paid", 5)
-    lines = "\n".join(syncing.describe(summary))
+    lines = "\n".join(sync_summary.describe(summary))
     assert f"{shown[0]['method']} {shown[0]['path']}: 200" in lines
     assert '"u1@example.com"' in lines
 
@@ -234,7 +238,7 @@ async def test_whose_data_they_are_stays_hidden_as_in_the_log(way: Way, give: Gi
     give(settings, *users("u1"))
     way.tell(settings, "track", user="u1", event="Paid", properties={"total": 5})
     summary = await sync(way, settings, "u1")
-    said = json.dumps(summary.as_json()["calls_shown"]) + "\n".join(syncing.describe(summary))
+    said = json.dumps(summary.as_json()["calls_shown"]) + "\n".join(sync_summary.describe(summary))
     assert "u1" not in said
     assert '"pro"' not in said
     assert "Paid" in said
@@ -262,7 +266,7 @@ async def test_the_address_of_a_page_that_was_seen_is_hidden_but_for_its_path(wa
     way.tell(settings, "page", user="u1", properties={"url": "https://me:pw@shop.example/cart?email=a@b.c&token=t0p#x"})
     summary = await sync(way, settings, "u1")
     assert summary.tally.events == 1
-    said = json.dumps(summary.as_json()["calls_shown"]) + "\n".join(syncing.describe(summary))
+    said = json.dumps(summary.as_json()["calls_shown"]) + "\n".join(sync_summary.describe(summary))
     assert '"name": "/cart"' in said
     assert 'page "/cart"' in said
     for private in ("a@b.c", "t0p", "me:pw", "#x"):
@@ -284,7 +288,7 @@ async def test_who_is_parked_was_not_delivered_and_makes_it_fail(way: Way, give:
         assert (first.parked, (await sync(way, settings)).exit_status) == (1, 0), "a sync of all tells of its own run"
         summary = await sync(way, settings, "u3")
         assert (calls_of(summary), summary.exit_status, summary.parked) == ([], 1, 1)
-        assert "1 parked: connector replay parked tries them again" in "\n".join(syncing.describe(summary))
+        assert "1 parked: connector replay parked tries them again" in "\n".join(sync_summary.describe(summary))
         assert (await sync(way, settings, "u4")).exit_status == 0
 
 
@@ -297,7 +301,7 @@ async def test_an_event_of_theirs_that_is_parked_was_not_delivered_either(way: W
     summary = await sync(way, settings, "u1")
     assert (calls_of(summary), summary.exit_status) == ([], 1)
     assert summary.as_json()["events_parked"] == {"name_too_long": 1}
-    assert "events parked: 1 name_too_long: connector export events" in "\n".join(syncing.describe(summary))
+    assert "events parked: 1 name_too_long: connector export events" in "\n".join(sync_summary.describe(summary))
     assert (await sync(way, settings, "u2")).exit_status == 0
 
 

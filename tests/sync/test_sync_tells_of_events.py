@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from connector.commands import plan, plan_text, settings_undo
+from connector.commands import plan, plan_text, settings_undo, sync_summary
 from connector.commands import sync as syncing
 from connector.core import activity
 from connector.outbound import planning
@@ -46,7 +46,7 @@ async def test_more_events_of_somebody_than_a_day_takes_are_held_and_named_in_pl
     summary = await syncing.sync(way.db, settings, way.clock)
     assert (summary.tally.events, summary.exit_status) == (2, 3)
     assert summary.as_json()["held"] == [HELD | {"count": 3}]
-    assert line in list(syncing.describe(summary))
+    assert line in list(sync_summary.describe(summary))
     assert planned(way, settings)["guard"]["holds"] == [hold]
     assert (await syncing.sync(way.db, settings, way.clock, given=["u1"])).exit_status == 3
     assert (await syncing.sync(way.db, settings, way.clock, given=["u2"])).exit_status == 0

@@ -20,7 +20,6 @@ shapes of error body are documented or seen, and a proxy's HTML is possible too
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -28,8 +27,7 @@ import msgspec
 Problem: TypeAlias = Literal["", "unreachable", "timeout", "network", "lease_ran_out"]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A response as bytes; `status` is None when none came, and `problem` then says what happened. `retry_after` is in
     seconds, None where the answer doesn't say; `calls` is how often it was tried, 0 when it never went out. `unheard`
     is true when one of the tries may have been applied, and nobody heard."""
@@ -42,13 +40,11 @@ class Answer:
     unheard: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True):
     """Accepted. Customer.io applies it later, and drops it silently when something newer came in between."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """Not accepted, and the same again would not be."""
 
     reason: str
@@ -56,8 +52,7 @@ class Refused:
     status: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
+class Later(msgspec.Struct, frozen=True):
     """Not accepted this time; another try may be."""
 
     reason: str
@@ -65,8 +60,7 @@ class Later:
     status: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(msgspec.Struct, frozen=True):
     """Nothing is said of what was sent: the whole API takes no calls, or ours never went out. No attempt of anybody."""
 
     reason: str
@@ -83,6 +77,8 @@ CLOSE_THE_GATE = frozenset({"unauthorized", "redirected", "unreachable", "wrong_
 UNHEARD = frozenset({"server_error", "timeout", "network", "unclear_answer", "server_errors"})
 
 _ABOUT_WHAT_WAS_SENT = frozenset({400, 409, 413, 414, 422})
+
+_NO_PROBLEM = frozenset({b"", b"{}"})  # nearly every answer
 
 _STOPPED = CLOSE_THE_GATE | {"rate_limited", "lease_ran_out"}
 
@@ -158,7 +154,9 @@ def _undelivered(reason: str, answer: Answer) -> Undelivered:
 def _problems(answer: Answer) -> list[Any] | None:
     """What a 2xx says is wrong. None when that can't be told: it isn't Customer.io's (a proxy's log-in page comes
     with a 200, too), or it is a 207, which means that some item is wrong, and names none."""
-    document = _decode(answer.body) if answer.body else {}
+    if answer.body in _NO_PROBLEM:
+        return None if answer.status == 207 else []
+    document = _decode(answer.body)
     if not isinstance(document, dict) or not isinstance(document.get("errors") or [], list):
         return None
     errors = _errors(document)

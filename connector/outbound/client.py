@@ -15,17 +15,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import aiohttp
 import customerio
 import msgspec
 import tenacity
+from msgspec.structs import replace
 
 from connector.core import outcome, retry_after
 from connector.core.outcome import Answer, Problem
@@ -69,10 +69,9 @@ class _Encoder(customerio.CustomerIO):  # type: ignore[misc]
         self.origin = track_url.rstrip("/") or f"https://{self.host}"
 
     def send_request(self, method: str, url: str, data: Any) -> Request:
-        parts = urlsplit(url)
-        query = f"?{parts.query}" if parts.query else ""
+        _, _, path = url.removeprefix("https://").partition("/")
         body = b"" if data is None else msgspec.json.encode(data)
-        return Request(method, f"{self.origin}{parts.path}{query}", body)
+        return Request(method, f"{self.origin}/{path}", body)
 
 
 class TrackClient:
@@ -236,14 +235,11 @@ class TrackClient:
 
         async with self._under_way:
             request = made()
-            retrying = tenacity.AsyncRetrying(
-                retry=tenacity.retry_if_result(_worth_another_try),
-                # So that a last try that times out still ends within TOTAL_SECONDS.
-                stop=tenacity.stop_after_attempt(tries) | tenacity.stop_before_delay(TOTAL_SECONDS - seconds),
-                wait=tenacity.wait_random_exponential(multiplier=0.2, max=1),
-                retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-            )
-            return replace(await retrying(once), calls=tried, unheard=unheard)
+            began = time.monotonic()
+            answer = await once()
+            if _worth_another_try(answer):
+                answer = await _try_again(once, answer, tries, TOTAL_SECONDS - seconds - (time.monotonic() - began))
+            return replace(answer, calls=tried, unheard=unheard)
 
     async def _once(self, request: Request, seconds: float) -> Answer:
         if self._session is None:
@@ -264,6 +260,25 @@ class TrackClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # The exception's text may hold the URL, and with it a person's id; one word says enough.
             return Answer(None, problem=_problem(error))
+
+
+async def _try_again(once: Callable[[], Awaitable[Answer]], answer: Answer, tries: int, seconds: float) -> Answer:
+    """The last answer of so many tries, the one that was answered so among them; the last begins within so many
+    `seconds`. Calls that go well, which are nearly all, don't come here: it would take them a sixth of their time."""
+    answered = [answer]
+
+    async def next_answer() -> Answer:
+        return answered.pop() if answered else await once()
+
+    retrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_result(_worth_another_try),
+        # So that a last try that times out still ends within TOTAL_SECONDS.
+        stop=tenacity.stop_after_attempt(tries) | tenacity.stop_before_delay(seconds),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=1),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+    )
+    found: Answer = await retrying(next_answer)
+    return found
 
 
 def _worth_another_try(answer: Answer) -> bool:

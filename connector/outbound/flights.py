@@ -43,7 +43,7 @@ from connector.store.database import Database
 MOST_USERS = 2000
 
 _MOST_CALLS = 4  # under way at once; in a batch, each has up to two thousand users in memory
-_SINGLE_USERS = 250  # whose calls are recorded together
+_SINGLE_USERS = 500  # whose calls are recorded together
 _FIRST_USERS = 100  # of single mode, while there is no call under way: a whole claim takes a while to be made ready
 _SINGLE_SECONDS = 2  # in single mode a claim is what can be sent in this time, at up to twenty calls a second at once
 _SINGLE_A_SECOND = 20

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from sqlalchemy.engine import Connection
 from connector.store import copy, database
 from connector.store.schema import Utc
 
+_ROWS = 100  # in a statement of SQLite's, which takes some ten thousand values
 BY_COPY = 1000  # rows from which on a staging table costs less than a document
 
 
@@ -54,11 +56,12 @@ def upsert(
         named = [dict(zip(columns, row, strict=True)) for row in rows]
         connection.execute(statement, {"document": encoded(connection, table, named)})
         return
-    # Row by row: a document would be parsed anew for each of many columns.
+    # As values: a document would be parsed anew for each of many columns.
     forms = [_sqlite_form(table.c[name].type) for name in columns]
     by_column = zip(forms, zip(*rows, strict=True), strict=True)
-    stored = [map(form, values) if form else values for form, values in by_column]
-    connection.exec_driver_sql(_upsert_rows(table, columns, key), list(zip(*stored, strict=True)))
+    stored = list(zip(*(map(form, values) if form else values for form, values in by_column), strict=True))
+    for some in database.chunks(stored, _ROWS):
+        connection.exec_driver_sql(_upsert_rows(table, columns, key, len(some)), tuple(chain.from_iterable(some)))
 
 
 def encoded(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -101,11 +104,11 @@ def _upsert(dialect: str, table: sa.Table, columns: tuple[str, ...], key: tuple[
     return _inserting(dialect, table, columns, f"WHERE true {_take_its_place(columns, key)}")
 
 
-@functools.cache
-def _upsert_rows(table: sa.Table, columns: tuple[str, ...], key: tuple[str, ...]) -> str:
-    places = ", ".join("?" * len(columns))
+@functools.lru_cache(_ROWS)
+def _upsert_rows(table: sa.Table, columns: tuple[str, ...], key: tuple[str, ...], rows: int) -> str:
+    places = ", ".join([f"({', '.join('?' * len(columns))})"] * rows)
     conflict = _take_its_place(columns, key)
-    return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({places}) {conflict}"  # noqa: S608 - our columns
+    return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES {places} {conflict}"  # noqa: S608 - our columns
 
 
 def _take_its_place(columns: tuple[str, ...], key: tuple[str, ...]) -> str:

@@ -260,7 +260,7 @@ async def _at_work(
     ended = {"settings": lambda: following.follow(path, current, db, now, ending)}
     if SERVE in parts:
         endless |= receiving.tasks()
-        ended["retention"] = lambda: retention.run(db, current.get, now, ending)
+        ended["retention"] = lambda: retention.run(db, current.kept, now, ending)
         ended["indexes"] = lambda: indexing.run(db, current.get, ending)
     if WORK in parts:
         ended |= {"worker": outbound.work, "pass": outbound.passes}

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from connector import log
-from connector.store import database
+from connector.store import database, driver_errors
 from connector.store.database import Database
 
 _PAUSE_AFTER_FAILURE = 5.0
@@ -66,7 +66,7 @@ class Keeper:
 
     def is_told(self, error: Exception) -> bool:
         """True when the error says that the store is away, which is then in the log, and looked after."""
-        word = database.unreachable(error)
+        word = driver_errors.unreachable(error)
         if word is None:
             return False
         if self._looking is None:
@@ -86,7 +86,7 @@ class Keeper:
                 try:
                     await self._db.run(database.try_to_write)
                 except sa.exc.SQLAlchemyError as error:
-                    word = database.unreachable(error) or type(error).__name__
+                    word = driver_errors.unreachable(error) or type(error).__name__
                 else:
                     _log.info("store_reachable", after_seconds=round(loop.time() - began, 1))
                     self._back_at = loop.time()

@@ -13,6 +13,7 @@ from typing import TextIO, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
+HIDDEN = "…"  # stands for what isn't told unless `log.personal_data` is on
 _PERSONAL = frozenset({"user_id", "customer_id", "external_id", "email", "message", "value"})
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -51,5 +52,5 @@ def configure(level: str, form: str, *, personal_data: bool, stream: TextIO | No
 
 def _mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     for name in _PERSONAL & event.keys():
-        event[name] = "…" if event[name] is not None else None
+        event[name] = HIDDEN if event[name] is not None else None
     return event

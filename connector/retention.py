@@ -18,7 +18,7 @@ from typing import TypeAlias
 from sqlalchemy.engine import Connection
 
 from connector import log
-from connector.settings import Settings, Store
+from connector.settings import Store
 from connector.store import decided, retention
 from connector.store.database import Database
 
@@ -37,25 +37,23 @@ _TABLES: dict[str, tuple[_Look, _Delete, _HowLong]] = {
 }
 
 
-async def run(
-    db: Database, settings: Callable[[], Settings], clock: Callable[[], datetime], stopping: asyncio.Event
-) -> None:
-    """Deletes now and then, until `stopping` is set; an edit of the settings counts from the next page on."""
+async def run(db: Database, kept: Callable[[], Store], clock: Callable[[], datetime], stopping: asyncio.Event) -> None:
+    """Deletes now and then, until `stopping` is set; what `kept` says, how long, counts from the next page on."""
     while not stopping.is_set():
-        await delete_old(db, settings, clock, stopping)
+        await delete_old(db, kept, clock, stopping)
         await _pause(stopping, _EVERY)
 
 
 async def delete_old(
-    db: Database, settings: Callable[[], Settings], clock: Callable[[], datetime], stopping: asyncio.Event
+    db: Database, kept: Callable[[], Store], clock: Callable[[], datetime], stopping: asyncio.Event
 ) -> dict[str, int]:
     """One walk through each table; how many rows went, by table."""
     deleted = {}
     for table, (look, delete, how_long) in _TABLES.items():
 
         def before(how_long: _HowLong = how_long) -> datetime | None:
-            kept = how_long(settings().store)
-            return None if kept is None else clock() - kept
+            time = how_long(kept())
+            return None if time is None else clock() - time
 
         deleted[table] = await _walk(db, look, delete, before, stopping)
     await db.run(decided.forget, clock())

@@ -60,8 +60,12 @@ def postgres_server() -> Iterator[sa.URL]:
         if os.environ.get("CI") == "true":
             pytest.fail(f"no PostgreSQL can be started here, and CI must not skip: {error!r}")
         pytest.skip(f"no PostgreSQL can be started here: {error!r}")
+    url = sa.make_url(server.get_uri())
+    # It goes with the tests: nothing of it has to outlive the machine, and its disk is everybody's. Processes may die.
+    _administer(url, "ALTER SYSTEM SET fsync = off")
+    _administer(url, "SELECT pg_reload_conf()")
     try:
-        yield sa.make_url(server.get_uri())
+        yield url
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)

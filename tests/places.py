@@ -122,6 +122,14 @@ class Sandbox:
             for person in self.state.people
         }
 
+    async def faults(self, script: str) -> None:
+        """From now on, for each request the next step of the script; none when it is empty."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.put(f"{self.url}/sandbox/faults", json={"script": script}) as response,
+        ):
+            assert response.status == 200, await response.text()
+
 
 @asynccontextmanager
 async def sandbox() -> AsyncIterator[Sandbox]:

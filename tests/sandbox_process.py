@@ -6,12 +6,13 @@ import base64
 import json
 import os
 import re
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from http.client import RemoteDisconnected
+from pathlib import Path
 from typing import Any
+
+from tests import warm
 
 TOKEN = base64.b64encode(b"my-site:my-key").decode()
 CREDENTIALS = ["--site-id", "my-site", "--api-key", "my-key"]
@@ -21,15 +22,13 @@ class Sandbox:
     """A real `connector sandbox` on a free port."""
 
     def __init__(self, *options: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "connector", "sandbox", "--port", "0", *CREDENTIALS, *options],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(),
-        )
-        assert self._process.stderr is not None
+        ours, theirs = os.pipe()
+        self._output = os.fdopen(ours)
+        with os.fdopen(theirs, "wb") as told, Path(os.devnull).open("wb") as nothing:
+            arguments = ["sandbox", "--port", "0", *CREDENTIALS, *options]
+            self._process = warm.Command(arguments, environment(), nothing.fileno(), told.fileno())
         self.said: list[str] = []
-        for line in self._process.stderr:
+        for line in self._output:
             self.said.append(line)
             if "track_url" in line:
                 break
@@ -57,8 +56,7 @@ class Sandbox:
         """kill -9"""
         self._process.kill()
         self._process.wait(20)
-        if self._process.stderr is not None:
-            self._process.stderr.close()
+        self._output.close()
 
 
 def environment() -> dict[str, str]:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from multiprocessing import reduction
+from pathlib import Path
 from typing import Any
 
 _context = multiprocessing.get_context("forkserver")
@@ -20,11 +21,24 @@ _context.set_forkserver_preload(["connector.cli", "psycopg", "sqlalchemy.dialect
 
 
 class Command:
-    """A command that runs, as `subprocess.Popen` would have it; its output goes to two descriptors of ours."""
+    """A command that runs, as `subprocess.Popen` would have it; its output goes to two descriptors of ours. It reads
+    another one, or nothing, and runs in this folder, or in ours."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], stdout: int, stderr: int) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        stdout: int,
+        stderr: int,
+        *,
+        stdin: int | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        descriptors = {
+            number: _Open(given) for number, given in enumerate((stdin, stdout, stderr)) if given is not None
+        }
         self._process = _context.Process(
-            target=_become, args=([*arguments], {**environment}, _Open(stdout), _Open(stderr)), daemon=True
+            target=_become, args=([*arguments], {**environment}, descriptors, folder or Path.cwd()), daemon=True
         )
         self._process.start()
         assert self._process.pid is not None
@@ -48,10 +62,19 @@ class Command:
         return self.returncode
 
 
-def run(arguments: Sequence[str], environment: Mapping[str, str], seconds: float) -> tuple[int, str]:
-    """The exit status of a command, and what it printed: stderr after stdout."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        command = Command(arguments, environment, out.fileno(), err.fileno())
+def run(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    seconds: float,
+    *,
+    reads: bytes = b"",
+    folder: Path | None = None,
+) -> tuple[int, str]:
+    """The exit status of a command that finds this on its stdin, and what it printed: stderr after stdout."""
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(reads)
+        given.seek(0)
+        command = Command(arguments, environment, out.fileno(), err.fileno(), stdin=given.fileno(), folder=folder)
         try:
             status = command.wait(seconds)
         finally:
@@ -77,10 +100,13 @@ def _arrived(sent: Any) -> _Open:
     return _Open(sent.detach())
 
 
-def _become(arguments: list[str], environment: dict[str, str], stdout: _Open, stderr: _Open) -> None:
-    for number, given in ((1, stdout), (2, stderr)):
+def _become(arguments: list[str], environment: dict[str, str], descriptors: dict[int, _Open], folder: Path) -> None:
+    for number, given in descriptors.items():
         os.dup2(given.number, number)
         os.close(given.number)
+    if 0 in descriptors:
+        sys.stdin = os.fdopen(0)
+    os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["connector", *arguments]

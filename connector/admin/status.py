@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 import connector
+from connector import log
 from connector.core import remarks
 from connector.settings import Settings
 from connector.store import (
@@ -29,7 +30,6 @@ from connector.store import (
 from connector.store.attempts import Attempted
 from connector.store.revisions import Revision
 
-_HIDDEN = "…"
 _RUNS = 5
 _DAY = timedelta(hours=24)
 
@@ -108,7 +108,7 @@ def _superseded(older: int, newer: int) -> str:
 def _events(connection: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
     """What became of events; `held` are due too, and wait for their user's next hours."""
     limit = settings.guard.max_events_per_user
-    found = event_counts.Held(0, 0) if limit is None else event_counts.held(connection, limit, now)
+    found = event_counts.HeldEvents(0, 0) if limit is None else event_counts.held(connection, limit, now)
     held_by = {"reason": event_counts.LIMIT, **found._asdict()} if found.users else None
     newest = _told(event_counts.parked_newest(connection), settings)
     return {**event_counts.counts(connection), "parked_newest": newest, "held": held_by}
@@ -116,7 +116,7 @@ def _events(connection: Connection, settings: Settings, now: datetime) -> dict[s
 
 def _told(newest: Mapping[str, Attempted], settings: Settings) -> dict[str, dict[str, Any]]:
     """Attempts by reason. Customer.io's words may quote a person's data."""
-    hidden = {} if settings.log.personal_data else {"message": _HIDDEN}
+    hidden = {} if settings.log.personal_data else {"message": log.HIDDEN}
     return {reason: each._asdict() | (hidden if each.message else {}) for reason, each in newest.items()}
 
 

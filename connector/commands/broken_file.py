@@ -61,17 +61,18 @@ def only_its_store(path: Path) -> Settings:
         return settings_file.load(path)
     except errors.Misconfigured as broken:
         try:
-            return settings_file.of_text(path, its_store(path)) if path.exists() else _beside(path)
+            found = settings_file.of_text(path, its_store(path)) if path.exists() else _beside(path)
         except errors.Misconfigured:
+            found = None
+        if found is None:
             raise broken from None
+        return found
 
 
-def _beside(path: Path) -> Settings:
-    """What a file that says nothing would mean. Raises Misconfigured where its store isn't there either."""
+def _beside(path: Path) -> Settings | None:
+    """What a file that says nothing would mean, where its store is there."""
     settings = settings_file.of_text(path, "[store]\n")
-    if not Path(_file(settings)).is_file():
-        raise errors.Misconfigured(f"There is no store {_file(settings)}.")
-    return settings
+    return settings if Path(_file(settings)).is_file() else None
 
 
 def _file(settings: Settings) -> str:

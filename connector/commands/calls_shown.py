@@ -15,12 +15,12 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from connector import log
 from connector.commands.person_text import quoted
 from connector.core import outcome
 from connector.core.outcome import Answer, Delivered, Outcome
 from connector.outbound.client import Request
 
-_HIDDEN = "…"
 _PLAIN = frozenset({"type", "action", "name", "id", "timestamp"})  # of an operation; the id is an event's
 _CUSTOMERS = "/customers/"
 _EVENTS = "/events"
@@ -79,22 +79,22 @@ def _operation(sent: Mapping[str, Any], came: Outcome) -> dict[str, Any]:
 
 def _hidden(operation: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in operation.items() if key in _PLAIN or value is None or key == "reason"}
-    names = {key: dict.fromkeys(value, _HIDDEN) for key, value in operation.items() if isinstance(value, dict)}
+    names = {key: dict.fromkeys(value, log.HIDDEN) for key, value in operation.items() if isinstance(value, dict)}
     if operation["action"] == "page":
         kept["name"] = _path(operation["name"])
-    return {**dict.fromkeys(operation, _HIDDEN), **names, **kept}
+    return {**dict.fromkeys(operation, log.HIDDEN), **names, **kept}
 
 
 def _path(address: str) -> str:
     try:
-        return urlsplit(address).path or _HIDDEN
+        return urlsplit(address).path or log.HIDDEN
     except ValueError:
-        return _HIDDEN
+        return log.HIDDEN
 
 
 def _hidden_path(path: str) -> str:
     before, found, named = path.partition(_CUSTOMERS)
-    return path if not found else f"{before}{found}{_HIDDEN}{_EVENTS if named.endswith(_EVENTS) else ''}"
+    return path if not found else f"{before}{found}{log.HIDDEN}{_EVENTS if named.endswith(_EVENTS) else ''}"
 
 
 def describe(calls: list[dict[str, Any]]) -> Iterator[str]:
@@ -110,4 +110,4 @@ def describe(calls: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _plain(path: str) -> str:
-    return "".join(each if each.isprintable() else _HIDDEN for each in path)
+    return "".join(each if each.isprintable() else log.HIDDEN for each in path)

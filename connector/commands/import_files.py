@@ -37,7 +37,7 @@ from connector.commands.rows.source import Options, Source
 from connector.inbound import upsert
 from connector.records import EventRow, Received, UserRow
 from connector.settings import Events, Settings
-from connector.store import database, imports, inbox, runs
+from connector.store import driver_errors, imports, inbox, runs
 from connector.store.database import Database
 
 _FIRST_CHUNK = 1000
@@ -276,7 +276,7 @@ def _stored(connection: Connection, kind: Kind, records: Sequence[Any], now: dat
         with connection.begin_nested():
             return list(kind.store(connection, records, now))
     except sa.exc.StatementError as error:
-        if not database.refused_a_value(error):
+        if not driver_errors.refused_a_value(error):
             raise
     if len(records) == 1:
         return ["store_refused"]

@@ -80,7 +80,7 @@ def tell(
     plan, sending = outlook.plan, outlook.plan.sending
     coming = due.outlook(db, wanted.events, now)
     events, limit = _held_events(db, before, wanted, now), wanted.guard.max_events_per_user
-    waiting = [planning.Hold("event", event_counts.LIMIT, events.events, limit or 0)] if events.users else []
+    waiting = [planning.Hold(event_counts.EVENT, event_counts.LIMIT, events.events, limit or 0)] if events.users else []
     holds = [*outlook.holds, *waiting]
     return {
         "hash": wanted.sent_hash(),
@@ -110,14 +110,14 @@ def tell(
     }
 
 
-def _held_events(db: Database, before: Settings, wanted: Settings, now: datetime) -> event_counts.Held:
+def _held_events(db: Database, before: Settings, wanted: Settings, now: datetime) -> event_counts.HeldEvents:
     """Those that wait for the limit; of other settings only where it are more than wait without them anyway, so that
     one busy user doesn't speak against every edit."""
     found = db.read(event_counts.would_hold, wanted, now)
     if wanted is before or not found.events:
         return found
     anyway = db.read(event_counts.would_hold, before, now)
-    return found if found.events > anyway.events else event_counts.Held(0, 0)
+    return found if found.events > anyway.events else event_counts.HeldEvents(0, 0)
 
 
 def _named(db: Database, given: str) -> str:

@@ -16,7 +16,6 @@ from connector.outbound import planning
 from connector.outbound.planning import Outlook
 from connector.settings import Settings, values
 from connector.store import event_counts
-from connector.store.event_counts import Held
 
 # Skips that are as they should be; all others are worth a look.
 _EXPECTED = frozenset({"unchanged", "not_in_segment", "left_kept", "merged", "only_from_customerio", "awaits_pass"})
@@ -53,7 +52,7 @@ def surprises(before: Settings, wanted: Settings, outlook: Outlook) -> Iterator[
         yield "customerio.site_id is another workspace's: this store belongs to the one that it was sent to"
 
 
-def held_events(events: Held) -> Iterator[str]:
+def held_events(events: event_counts.HeldEvents) -> Iterator[str]:
     """Whose events are more than they may get in these 24 hours."""
     if events.users:
         yield f"HELD ({event_counts.LIMIT}): {hold_words.events(events.events, events.users)}"

@@ -112,7 +112,8 @@ class _Run:
                         break
                     if client.paused_for > 0:
                         # Customer.io asked for a rest; it doesn't get to ask for ever.
-                        pauses = pauses + 1 if tally.created + tally.updated + tally.deleted == 0 else 0
+                        got_on = tally.created + tally.updated + tally.deleted + tally.events > 0
+                        pauses = 0 if got_on else pauses + 1
                         await asyncio.sleep(client.paused_for)
                     elif left.due == 0 and left.leased == 0:
                         break

@@ -13,7 +13,7 @@ from connector.core import hold_words
 from connector.outbound import full_pass
 from connector.outbound.tally import Tally
 from connector.store import event_counts, gate, held
-from connector.watching.current import Held, Replaced
+from connector.watching.current import HeldEdit, Replaced
 
 
 @dataclass
@@ -29,10 +29,10 @@ class Summary:
     waiting: int = 0
     parked: int = 0
     refused: gate.Closed | None = None
-    edit: Held | None = None
+    edit: HeldEdit | None = None
     replaced: Replaced | None = None
     paused: bool = False
-    events_held: event_counts.Held | None = None
+    events_held: event_counts.HeldEvents | None = None
     shown: Shown | None = None
     parked_events: Mapping[str, int] = field(default_factory=dict)
 
@@ -76,7 +76,8 @@ class Summary:
         if self.events_held is not None:
             # No hash: nobody approves them, a day with room does.
             users, events = self.events_held
-            yield {"hash": None, "what": "event", "count": events, "users": users, "reason": event_counts.LIMIT}
+            what, reason = event_counts.EVENT, event_counts.LIMIT
+            yield {"hash": None, "what": what, "count": events, "users": users, "reason": reason}
 
 
 def describe(summary: Summary) -> Iterator[str]:

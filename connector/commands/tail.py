@@ -17,7 +17,7 @@ import msgspec
 import sqlalchemy as sa
 import typer
 
-from connector import app
+from connector import app, log
 from connector.commands import broken_file, terminal
 from connector.commands.person_text import quoted
 from connector.core import normalize
@@ -25,7 +25,6 @@ from connector.store import inbox, recent
 from connector.store.recent import Look, Watch
 
 _PEOPLE_SHARE = 10  # of the time, the tenth in which people may be looked for
-_HIDDEN = "…"
 
 
 def command(
@@ -69,7 +68,7 @@ def lines(found: Look, *, shows: bool) -> Iterator[dict[str, Any]]:
     told = [*_arrived(found), *_happened(found), *_settled(found), *_tried(found), *_synced(found), *_gate(found)]
     for line in sorted(told, key=lambda each: each["at"] or datetime.min.replace(tzinfo=UTC)):
         if not shows:
-            line |= {key: _HIDDEN for key in ("user_id", "customer_id", "message") if line.get(key)}
+            line |= {key: log.HIDDEN for key in ("user_id", "customer_id", "message") if line.get(key)}
         yield line
     for each in found.decided:
         yield {"at": None, "what": "decided", "decision": each.verb, "reason": each.reason, "users": each.users}

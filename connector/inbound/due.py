@@ -23,7 +23,17 @@ from connector import log
 from connector.core import activity, selection, ulid
 from connector.records import Event
 from connector.settings import Events, Settings
-from connector.store import asked_events, database, due_events, event_counts, events_again, facts, inbox, users
+from connector.store import (
+    asked_events,
+    database,
+    driver_errors,
+    due_events,
+    event_counts,
+    events_again,
+    facts,
+    inbox,
+    users,
+)
 from connector.store.database import Database
 
 TOO_OLD = "too_old"
@@ -95,7 +105,7 @@ def _is_about_a_value(error: sa.exc.StatementError) -> bool:
     if isinstance(error, sa.exc.ProgrammingError | sa.exc.InternalError | sa.exc.InterfaceError):
         return False
     # The driver of SQLite has no code for text that is none.
-    return database.refused_a_value(error) or "Could not decode to UTF-8" in str(error.orig)
+    return driver_errors.refused_a_value(error) or "Could not decode to UTF-8" in str(error.orig)
 
 
 def _asked(event: Event, merged: Mapping[str, str], there: Container[str], wanted: Events, now: datetime) -> Event:

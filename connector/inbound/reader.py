@@ -29,7 +29,7 @@ from connector.inbound.identities import Identities
 from connector.metrics import Metrics
 from connector.records import Identifier, InboxRow, Message, Reading
 from connector.settings import Settings
-from connector.store import database, erasure, inbox, kept_out
+from connector.store import database, driver_errors, erasure, inbox, kept_out
 from connector.store.database import Database
 
 BATCH = 125
@@ -130,7 +130,7 @@ def read_batch(db: Database, settings: Settings, now: datetime) -> Outcome:
 
 
 def _refused_a_value(error: sa.exc.SQLAlchemyError) -> bool:
-    return isinstance(error, sa.exc.StatementError) and database.refused_a_value(error)
+    return isinstance(error, sa.exc.StatementError) and driver_errors.refused_a_value(error)
 
 
 def _read(connection: Connection, settings: Settings, now: datetime, limit: int) -> Outcome:

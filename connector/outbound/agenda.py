@@ -44,11 +44,6 @@ class Outgoing:
     path_id: str | None = None
     left_out: tuple[LeftOut, ...] = ()
 
-    @property
-    def is_visitors(self) -> bool:
-        """Whether it goes under an anonymous id."""
-        return self.path_id is None and not self.is_operation
-
 
 @dataclass(frozen=True, slots=True)
 class Agenda:

@@ -81,29 +81,23 @@ def _release(connection: Connection, hold: held.Hold, limit: int, now: datetime)
         return 0
     database.lock_identities(connection)  # or a merge takes one of them away between the next two statements
     user_ids = held.approvable(connection, hold, limit)
-    _go(connection, hold.what, user_ids, now)
+    _let_go(connection, hold.what, user_ids, now)
     return len(user_ids)
 
 
-def _release_some(
-    connection: Connection, what: str, user_ids: Sequence[str], settings_hash: str, now: datetime
-) -> None:
-    """Those of the users who are held; what was approved with the settings is so much less for the others."""
+def _release_some(connection: Connection, what: str, user_ids: Sequence[str], settings_hash: str, now: datetime) -> int:
+    """Those of the users who are held, and how many that were; what was approved with the settings is so much less for
+    the others."""
     database.lock_identities(connection)
     listed = sorted(held.among(connection, what, user_ids))
-    _go(connection, what, listed, now)
+    _let_go(connection, what, listed, now)
     approvals.used(connection, settings_hash, what, len(listed))
+    return len(listed)
 
 
-def _go(connection: Connection, what: str, user_ids: Sequence[str], now: datetime) -> None:
-    """The newest hold of the kind is about those who are left; without anybody it is over."""
+def _let_go(connection: Connection, what: str, user_ids: Sequence[str], now: datetime) -> None:
     pending.release(connection, user_ids, _APPROVED[what], now)
-    held.leave(connection, what, user_ids)
-    for current in held.current(connection, what):
-        if (left := current.count - len(user_ids)) > 0:
-            held.recount(connection, current.id, left, current.allowed)
-        else:
-            held.clear(connection, what)
+    held.take_off(connection, what, user_ids)
 
 
 def _is_settled(connection: Connection, hold: held.Hold) -> bool:
@@ -127,14 +121,14 @@ def with_the_settings(
     for hold in list(found.holds):
         if not full_pass.approved(db, settings, hold, now):
             continue
-        if only is not None:
-            if hold.what != held.RENAME:
-                db.write(_release_some, hold.what, sorted(only), settings.sent_hash(), now)
-                found.holds.remove(hold)
+        if only is None:
+            released = approve(db, settings, hold.hash, None, now, going)
+            db.write(approvals.used, settings.sent_hash(), hold.what)
+            if hold.what == held.RENAME:
+                db.write(runs.ask, now)
+        elif hold.what == held.RENAME:
             continue
-        released = approve(db, settings, hold.hash, None, now, going)
-        db.write(approvals.used, settings.sent_hash(), hold.what)
-        if hold.what == held.RENAME:
-            db.write(runs.ask, now)
+        else:
+            released = db.write(_release_some, hold.what, sorted(only), settings.sent_hash(), now)
         found.holds.remove(hold)
         _log.info("let_go", reason="approved_with_the_settings", what=hold.what, hash=hold.hash, users=released)

@@ -227,7 +227,7 @@ class TrackClient:
             if self._heard is not None:
                 self._heard(request, answer)
             unheard = unheard or outcome.is_failing(answer)
-            if answer.status == 429 or _asks_for_a_rest(answer):
+            if answer.status == 429 or asks_for_a_rest(answer):
                 await throttle.rest(answer.retry_after, is_limited=answer.status == 429)
             elif answer.status is not None and 200 <= answer.status < 300:
                 self.last_success = time.monotonic()
@@ -282,12 +282,12 @@ async def _try_again(once: Callable[[], Awaitable[Answer]], answer: Answer, trie
 
 
 def _worth_another_try(answer: Answer) -> bool:
-    if answer.problem == "lease_ran_out" or _asks_for_a_rest(answer):
+    if answer.problem == "lease_ran_out" or asks_for_a_rest(answer):
         return False
     return answer.status is None or answer.status == 408 or answer.status >= 500
 
 
-def _asks_for_a_rest(answer: Answer) -> bool:
+def asks_for_a_rest(answer: Answer) -> bool:
     """True of a server that fails and says for how long: https://www.rfc-editor.org/rfc/rfc9110#name-retry-after"""
     return answer.retry_after is not None and answer.status is not None and answer.status >= 500
 

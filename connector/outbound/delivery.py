@@ -5,6 +5,9 @@ makes it fail. It is sent again in halves, and the half that fails in halves, un
 at most ⌈log2 n⌉ + 1 calls that fail (the quick tries of one call are one), and everybody else is delivered. When both
 halves fail, no call has succeeded lately, and one for a single user fails too, it isn't anybody's fault: then nobody's
 attempt is counted.
+
+Where a server that fails asks for a rest, nobody is looked for: no call may go out meanwhile. It was a try of all
+who were in it, and they are tried again at different times, so that fewer of them meet.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from msgspec.structs import replace
 
 from connector.core import encode
 from connector.core.outcome import Answer, Delivered, Later, Outcome, Refused, Stopped, is_failing, of_call, of_items
-from connector.outbound.client import TrackClient
+from connector.outbound.client import TrackClient, asks_for_a_rest
 from connector.outbound.preparation import Prepared
 from connector.outbound.results import Result
 
@@ -71,6 +74,8 @@ async def send_batch(
         return _results(cargo, answer)
     if len(cargo) == 1:
         return _by_themselves(cargo, answer)
+    if asks_for_a_rest(answer):
+        return _results(cargo, answer)
     return _after(answer, await _Search(client, not_after, saw, cargo, began).split(cargo, _HALF_SECONDS))
 
 
@@ -149,7 +154,7 @@ class _Search:
         self._failures_left -= 1
         if len(cargo) == 1:
             return _by_themselves(cargo, answer)
-        if self._failures_left < 0 and is_failing(answer):
+        if asks_for_a_rest(answer) or (self._failures_left < 0 and is_failing(answer)):
             return _results(cargo, answer)
         return _after(answer, await self.split(cargo))
 

@@ -79,7 +79,7 @@ class Flights:
         self._cargo: dict[str, Cargo] = {}  # packed, and not sent yet; by user
         self._claims = Claims(db, clock)
         self._calls: dict[asyncio.Task[None], int] = {}  # and how many users are in each
-        self._is_flooded = False  # by visitors' events: there were too many in the last claim
+        self._is_flooded = False  # by events that are calls of their own: there were too many in the last claim
         self._in_calls: set[str] = set()
         self._begun: dict[str, Mirror | None] = {}  # creates, and what was known of them before
         self._outage: Outage | None = None
@@ -120,8 +120,9 @@ class Flights:
 
     @property
     def claim_size(self) -> int:
-        """How many users to claim at once. While more visitors are due than can be sent, of whom each is a call, as few
-        as in single mode: the rest of a larger claim would be made ready, given back, and made ready again."""
+        """How many users to claim at once. While more visitors, or users with a large event, are due than can be sent,
+        of whom each is a call, as few as in single mode: the rest of a larger claim would be made ready, given back,
+        and made ready again."""
         if self._is_batch and not self._is_flooded:
             return MOST_USERS
         return self._sent_singly
@@ -191,20 +192,20 @@ class Flights:
                 self._begin_waves(prepared[start : start + _SINGLE_USERS])
             return
         with_events: list[Prepared] = []
-        visitors: list[Prepared] = []
+        singles: list[Prepared] = []  # a visitor's event, or a large one, is a call of its own
         for each in prepared:
             if each.claim.alone:
                 self._begin_waves([each])
             elif each.agenda.outgoing:
-                (visitors if each.agenda.outgoing[0].is_visitors else with_events).append(each)
+                (with_events if each.agenda.outgoing[0].is_operation else singles).append(each)
             else:
                 cargo = parts_of(each)
                 self._send_packed(self._packer.add(cargo.work))
                 self._cargo[each.user_id] = cargo
-        self._is_flooded = len(visitors) >= min(self._sent_singly, max(len(prepared) // 2, 1))
-        for group in filter(None, (with_events, visitors)):  # a visitor's event is a call of its own
+        self._is_flooded = len(singles) >= min(self._sent_singly, max(len(prepared) // 2, 1))
+        for group in filter(None, (with_events, singles)):
             self._begin_waves(group)
-        if with_events or visitors:
+        if with_events or singles:
             # They may come again and again, and every claim be full of them; the others are not to wait for that.
             self.send_rest()
 

@@ -295,7 +295,7 @@ def _nobody_is_held(db: Database, turn: _Pass, what: str) -> None:
     if turn.only is None:
         db.write(held.clear, what)
     else:
-        db.write(held.leave, what, sorted(turn.only))
+        db.write(held.take_off, what, sorted(turn.only))
 
 
 def _rename(db: Database, settings: Settings, suspicion: str | None, turn: _Pass, found: Found) -> None:

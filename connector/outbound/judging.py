@@ -31,8 +31,6 @@ from connector.store.held import CREATE
 # So many users are decided one by one as well, in about a second.
 FEW = 5_000
 
-EVENT = "event"
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -117,7 +115,7 @@ def _events(db: Database, before: Settings, edit: Settings, now: datetime) -> It
         return
     wait_on = 0 if new is None else db.read(event_counts.held, new, now).events
     if (let_go := db.read(event_counts.held, old, now).events - wait_on) > 0:
-        yield Hold(EVENT, "max_events_per_user", let_go, 0)
+        yield Hold(event_counts.EVENT, event_counts.LIMIT, let_go, 0)
 
 
 def _look(db: Database, settings: Settings, now: datetime, going: Callable[[], bool]) -> _Found:

@@ -49,7 +49,7 @@ def _is_untouched(result: Result) -> bool:
     """Whether they are left to another claim as they were, which then looks at them. Counted each time, a backlog that
     takes many claims would be told as many times what it is."""
     is_cut = isinstance(result.events.outcome, Stopped) or result.is_cut_short
-    return (is_cut or result.prepared.agenda.is_put_off) and not _is_over(result)
+    return (is_cut or result.prepared.agenda.is_put_off) and not _failures_are_over(result)
 
 
 def _events(tally: Tally, notes: Notes, result: Result, terms: Terms) -> None:
@@ -74,7 +74,7 @@ def _events(tally: Tally, notes: Notes, result: Result, terms: Terms) -> None:
         case Later() as failed if events.at is not None:
             _event_failed(tally, notes, result, failed, events.at, terms)
         case outcome if isinstance(outcome, Stopped) or result.is_cut_short:
-            _goes_on(notes, result, terms)
+            _left_to_the_next_claim(notes, result, terms)
         case _:
             _settle(notes, result, terms)
 
@@ -82,7 +82,7 @@ def _events(tally: Tally, notes: Notes, result: Result, terms: Terms) -> None:
 def _event_failed(tally: Tally, notes: Notes, result: Result, failed: Later, event_id: int, terms: Terms) -> None:
     """Those behind it wait with it; one that fails for too long makes way for them, and what is known of its failures
     says nothing of theirs."""
-    claim, user_id, is_first = result.prepared.claim, result.user_id, _is_over(result)
+    claim, user_id, is_first = result.prepared.claim, result.user_id, _failures_are_over(result)
     notes.log_rows.append(Attempt(user_id, "event", result.calls, failed.status, failed.reason, failed.message))
     since = None if is_first else claim.failing_since
     if terms.now - (since or terms.now) >= terms.give_up_after:
@@ -95,7 +95,7 @@ def _event_failed(tally: Tally, notes: Notes, result: Result, failed: Later, eve
     notes.failures.append(leases.Failure(user_id, due_at, failed.reason, result.alone, is_first))
 
 
-def _is_over(result: Result) -> bool:
+def _failures_are_over(result: Result) -> bool:
     """Whether what failed before is done now: events that were first, or the person. What was not heard of leaves them
     unsure, so where they weren't, the update that was accepted is another one than what failed."""
     sent, events = result.prepared.subject.mirror, result.events
@@ -103,9 +103,9 @@ def _is_over(result: Result) -> bool:
     return bool(events.sent or events.refused or (result.accepted and was_about_them))
 
 
-def _goes_on(notes: Notes, result: Result, terms: Terms) -> None:
-    """With the next claim: who has come nowhere in this one is given back as they were."""
-    if _is_over(result):
+def _left_to_the_next_claim(notes: Notes, result: Result, terms: Terms) -> None:
+    """The rest of a user's events. Who has come nowhere in this claim is given back as they were."""
+    if _failures_are_over(result):
         notes.waiting.append(leases.Wait(result.user_id, terms.now, keeps_release=False))
     else:
         notes.untried.append(result.user_id)
@@ -133,7 +133,7 @@ def _settle(notes: Notes, result: Result, terms: Terms) -> None:
     elif theirs.again_at is not None:
         # What was refused has taken no room from what is behind it.
         again_at = terms.now if result.events.refused else theirs.again_at
-        keeps_failures = theirs.is_put_off and not _is_over(result)
+        keeps_failures = theirs.is_put_off and not _failures_are_over(result)
         notes.waiting.append(leases.Wait(each.user_id, again_at, keeps_release=False, keeps_failures=keeps_failures))
     else:
         notes.done.append(each.user_id)

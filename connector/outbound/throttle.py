@@ -183,7 +183,7 @@ class Throttle:
         then, after a 429 (`is_limited`), at a lower rate."""
         self._pause(throttle.pause(retry_after or 0.0).total_seconds())  # at once: the store may take a while
         try:
-            said = await self._db.run(throttle.rest, self._rate, retry_after, is_limited, self._clock)
+            said = await self._db.run(throttle.rest, self._rate, retry_after, self._clock, is_limited=is_limited)
         except sa.exc.SQLAlchemyError as error:
             self._cut_off(error)
             return

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from connector.store import attempts
+from connector.store import attempts, database
 from connector.store.pending import DELETES, NO_FAILURES, NOT_PARKED
 from connector.store.schema import pending, users
 
@@ -45,13 +45,9 @@ def counts(connection: Connection, now: datetime, only: Collection[str] | None =
             sa.func.count().filter(pending.c.parked_at.is_not(None)),
         )
         .select_from(pending)
-        .where(*_among(only))
+        .where(*database.only(connection, pending.c.user_id, only))
     ).one()
     return Counts(*row)
-
-
-def _among(only: Collection[str] | None) -> list[sa.ColumnElement[bool]]:
-    return [] if only is None else [pending.c.user_id.in_(sorted(only))]
 
 
 def guarded(connection: Connection) -> int:
@@ -89,18 +85,16 @@ def look_again(connection: Connection, mapping_hash: str, now: datetime, only: C
     versions = sa.select(users.c.version).where(users.c.id == pending.c.user_id).scalar_subquery()
     different = sa.or_(pending.c.parked_hash != mapping_hash, pending.c.parked_version != versions)
     parked = pending.c.parked_at.is_not(None)
-    _try_anew(connection, [parked, different, *_among(only)], now)
+    _try_anew(connection, [parked, different, *database.only(connection, pending.c.user_id, only)], now)
 
 
 def replay(
     connection: Connection, now: datetime, *, reason: str | None, user_ids: Sequence[str] | None, since: datetime | None
 ) -> int:
     """Tries parked users anew: all, or those with that reason, of these, parked since then. How many they were."""
-    chosen: list[sa.ColumnElement[bool]] = [pending.c.parked_at.is_not(None)]
+    chosen = [pending.c.parked_at.is_not(None), *database.only(connection, pending.c.user_id, user_ids)]
     if reason is not None:
         chosen.append(pending.c.reason == reason)
-    if user_ids is not None:
-        chosen.append(pending.c.user_id.in_(user_ids))
     if since is not None:
         chosen.append(pending.c.parked_at >= since)
     return _try_anew(connection, chosen, now)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
-from connector.store import database
+from connector.store import database, driver_errors
 
 
 class _Statements(NamedTuple):
@@ -45,7 +45,7 @@ def insert(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, 
                     ]
                 )
     except failure as error:
-        raise database.without_values(error, statements.copy, failure) from error
+        raise driver_errors.without_values(error, statements.copy, failure) from error
     connection.exec_driver_sql(statements.move)
     connection.exec_driver_sql(statements.drop)
 

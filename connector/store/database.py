@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +25,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from connector import errors
-from connector.store import stored_json, times_in_sql
+from connector.store import driver_errors, stored_json, times_in_sql
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,12 +61,20 @@ def texts(connection: Connection) -> sa.TextualSelect:
     return _TEXTS_POSTGRES if connection.dialect.name == "postgresql" else _TEXTS_SQLITE
 
 
-def among(connection: Connection, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+def among(connection: Connection, column: sa.ColumnElement[Any], values: Collection[Any]) -> sa.ColumnElement[bool]:
     """The column is one of so few texts, or numbers, that the planner may count them; at most a thousand. They are one
     parameter: as many as there are took a quarter of the time of what is asked with them."""
     if connection.dialect.name == "postgresql":
         return column == sa.any_(sa.literal(list(values), postgresql.ARRAY(column.type)))
     return column.in_(sa.select(sa.func.json_each(dumps(list(values))).table_valued("value").c.value))
+
+
+def only(
+    connection: Connection, column: sa.ColumnElement[Any], values: Collection[Any] | None
+) -> list[sa.ColumnElement[bool]]:
+    """As `among`, of nothing else where there are `values`, even if there's none of them; of all where they are None.
+    Conditions, to go with others."""
+    return [] if values is None else [among(connection, column, values)]
 
 
 def chunks(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
@@ -126,7 +134,7 @@ class Database:
                 with self.writer.begin() as connection:
                     yield connection
             except sa.exc.OperationalError as error:
-                self._is_locked = (unreachable(error) or "").startswith("SQLITE_BUSY")
+                self._is_locked = (driver_errors.unreachable(error) or "").startswith("SQLITE_BUSY")
                 raise
             self._is_locked = False
 
@@ -179,14 +187,6 @@ class Database:
             self._appender.dispose()
 
 
-def refused_a_value(error: sa.exc.StatementError) -> bool:
-    """True when the database can't take what it was given; false when it can't work now, and may take it later."""
-    if not isinstance(error, sa.exc.OperationalError):
-        return True
-    # PostgreSQL's limits (54: an index entry too long, a document too deep) come as operational errors too.
-    return str(getattr(error.orig, "sqlstate", None) or "").startswith("54")
-
-
 def lock_identities(connection: Connection) -> None:
     """Held to the end of the transaction by everything that changes who is who, so that upserts can't deadlock.
 
@@ -206,30 +206,6 @@ def lock_migrations(connection: Connection) -> None:
     """Held while the schema is brought up, so that two processes that start together don't both build it."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-
-
-def unreachable(error: BaseException) -> str | None:
-    """A word for why the store can't work now, and may later: it is away, locked, full, or restarting. None when the
-    error says something else."""
-    if not isinstance(error, sa.exc.DBAPIError):
-        return None
-    original = error.orig
-    number = getattr(original, "sqlite_errorcode", None)
-    if number is not None:
-        # An extended code has more above the low byte.
-        return str(getattr(original, "sqlite_errorname", number)) if number & 0xFF in _SQLITE_AWAY else None
-    state = getattr(original, "sqlstate", None)
-    if state is not None and state[:2] not in _POSTGRES_AWAY and state != _READ_ONLY:
-        return None
-    is_away = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or error.connection_invalidated
-    return type(original).__name__ if is_away or state == _READ_ONLY else None
-
-
-# https://www.sqlite.org/rescode.html: PERM, BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL
-_SQLITE_AWAY = frozenset({3, 5, 6, 7, 8, 10, 13, 14, 15})
-# https://www.postgresql.org/docs/current/errcodes-appendix.html: connections, resources, an operator, the system
-_POSTGRES_AWAY = frozenset({"08", "53", "57", "58"})
-_READ_ONLY = "25006"  # a server that was, or will be, the first of several
 
 
 def try_to_write(connection: Connection) -> None:
@@ -275,7 +251,7 @@ _POSTGRES_ARGS = {
 def _postgres_engine(url: sa.URL, **options: Any) -> Engine:
     arguments = {name: value for name, value in _POSTGRES_ARGS.items() if name not in url.query}
     engine = sa.create_engine(url, pool_pre_ping=True, connect_args=arguments, **options)
-    _hide_values(engine)
+    driver_errors.hide_values(engine)
     _prepare_postgres(engine)
     return engine
 
@@ -307,25 +283,3 @@ def _prepare_sqlite(engine: Engine, *, begin: str, query_only: bool, busy_second
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {1000 * seconds}")
             connection.info["busy_seconds"] = seconds
         connection.exec_driver_sql(begin)
-
-
-def without_values(error: Exception, statement: str, of_the_driver: type[Exception]) -> Exception:
-    """An error that the driver raised past SQLAlchemy, as SQLAlchemy would raise it, and without the rows it quotes."""
-    primary = getattr(getattr(error, "diag", None), "message_primary", None)
-    if primary is not None:
-        error.args = (primary,)
-    return sa.exc.DBAPIError.instance(statement, None, error, of_the_driver, hide_parameters=True)
-
-
-def _hide_values(engine: Engine) -> None:
-    """PostgreSQL quotes rows and values in the DETAIL and CONTEXT of an error: people's data, and errors are logged."""
-
-    @sa.event.listens_for(engine, "handle_error")
-    def keep_the_first_line(context: sa.engine.ExceptionContext) -> None:
-        original = context.original_exception
-        primary = getattr(getattr(original, "diag", None), "message_primary", None)
-        if primary is not None:
-            original.args = (primary,)
-            if context.sqlalchemy_exception is not None:
-                kind = type(original)
-                context.sqlalchemy_exception.args = (f"({kind.__module__}.{kind.__name__}) {primary}",)

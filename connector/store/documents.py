@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from connector.store import copy, database
 from connector.store.schema import Utc
 
-_ROWS = 100  # in a statement of SQLite's, which takes some ten thousand values
+_ROWS = 100  # in a statement of SQLite's, which takes 32,766 values
 BY_COPY = 1000  # rows from which on a staging table costs less than a document
 
 

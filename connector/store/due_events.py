@@ -198,11 +198,13 @@ def mark(connection: Connection, user_ids: Iterable[str], now: datetime) -> None
 
 
 def _visitors(connection: Connection, user_ids: Sequence[str]) -> set[str]:
-    """Those of the users who have no id of ours."""
+    """Those of the users who have neither an id of ours nor an email: they are hardly ever people, whatever
+    `people.customer_id` is made of."""
     found: set[str] = set()
     for chunk in database.chunks(user_ids, _CHUNK):
         chosen = database.among(connection, users.c.id, chunk)
-        found.update(connection.execute(sa.select(users.c.id).where(chosen, users.c.external_id.is_(None))).scalars())
+        nameless = sa.select(users.c.id).where(chosen, users.c.external_id.is_(None), users.c.email.is_(None))
+        found.update(connection.execute(nameless).scalars())
     return found
 
 

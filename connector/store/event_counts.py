@@ -10,17 +10,17 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector.settings import Settings
-from connector.store import attempts, schema, segments
+from connector.store import attempts, database, schema, segments
 from connector.store.due_events import DAY, TRIGGERS, VIEWS
 from connector.store.schema import events, users
 from connector.store.schema import pending as pending_rows
 
 USER_PARKED = "user_parked"
-LIMIT = "max_events_per_user"
+EVENT, LIMIT = "event", "max_events_per_user"  # what and why, of those who are held
 _PARKED = sa.select(pending_rows.c.user_id).where(pending_rows.c.parked_at.is_not(None))
 
 
-class Held(NamedTuple):
+class HeldEvents(NamedTuple):
     """Users who were sent as many events as they may be, and how many of theirs are due nevertheless."""
 
     users: int
@@ -54,7 +54,8 @@ def counts(connection: Connection) -> dict[str, Any]:
 
 def parked(connection: Connection, only: Collection[str]) -> dict[str, int]:
     """How many of these users' are parked, by reason, the most first."""
-    return _by(connection, events.c.reason, sa.and_(schema.EVENT_IS_PARKED, *_of(only)))
+    theirs = database.among(connection, events.c.user_id, only)
+    return _by(connection, events.c.reason, sa.and_(schema.EVENT_IS_PARKED, theirs))
 
 
 def parked_newest(connection: Connection) -> dict[str, attempts.Attempted]:
@@ -74,21 +75,21 @@ def outlook(connection: Connection, now: datetime) -> Outlook:
     return Outlook(_by(connection, named, is_due), triggering)
 
 
-def held(connection: Connection, limit: int, now: datetime, only: Collection[str] | None = None) -> Held:
+def held(connection: Connection, limit: int, now: datetime, only: Collection[str] | None = None) -> HeldEvents:
     """Who has events that wait because `limit` of theirs were sent in the last 24 hours, but for those who are parked,
     whom no day lets go; of `only` these users, where they are given."""
-    waiting = _by_user(events.c.user_id.not_in(_PARKED), *_of(only))
+    waiting = _by_user(events.c.user_id.not_in(_PARKED), *database.only(connection, events.c.user_id, only))
     query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(waiting.c.number), 0))
     found = connection.execute(query.select_from(waiting).where(_sent_lately(waiting, now) >= limit)).one()
-    return Held(found[0], int(found[1]))
+    return HeldEvents(found[0], int(found[1]))
 
 
-def would_hold(connection: Connection, settings: Settings, now: datetime) -> Held:
+def would_hold(connection: Connection, settings: Settings, now: datetime) -> HeldEvents:
     """Of whom more is due than `guard.max_events_per_user` leaves them, and how much more: of those in a whitelisted
     segment who aren't parked. Of whom else it will be sent, nobody can tell."""
     limit = settings.guard.max_events_per_user
     if limit is None:
-        return Held(0, 0)
+        return HeldEvents(0, 0)
     waiting = _by_user()
     lately = _sent_lately(waiting, now)
     room = sa.case((lately < limit, limit - lately), else_=0)
@@ -97,11 +98,7 @@ def would_hold(connection: Connection, settings: Settings, now: datetime) -> Hel
     beyond = theirs.where(whitelisted, users.c.id.not_in(_PARKED)).subquery("beyond")
     query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(beyond.c.number), 0))
     found = connection.execute(query.where(beyond.c.number > 0)).one()
-    return Held(found[0], int(found[1]))
-
-
-def _of(only: Collection[str] | None) -> list[sa.ColumnElement[bool]]:
-    return [] if only is None else [events.c.user_id.in_(sorted(only))]
+    return HeldEvents(found[0], int(found[1]))
 
 
 def _by_user(*chosen: sa.ColumnElement[bool]) -> sa.Subquery:

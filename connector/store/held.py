@@ -71,9 +71,19 @@ def enter(connection: Connection, what: str, user_ids: Sequence[str], hold_id: i
         )
 
 
-def leave(connection: Connection, what: str, user_ids: Sequence[str]) -> None:
-    """Takes users off the list: approved, or no longer due."""
-    connection.execute(sa.delete(held).where(held.c.what == what, held.c.user_id.in_(user_ids)))
+def leave(connection: Connection, what: str, user_ids: Sequence[str]) -> int:
+    """Takes users off the list: approved, or no longer due. Returns how many were on it."""
+    return connection.execute(sa.delete(held).where(held.c.what == what, held.c.user_id.in_(user_ids))).rowcount
+
+
+def take_off(connection: Connection, what: str, user_ids: Sequence[str]) -> None:
+    """They leave, and the newest hold of the kind is about those who are left; without anybody it is over."""
+    gone = leave(connection, what, user_ids)
+    for hold in current(connection, what):
+        if (left := hold.count - gone) > 0:
+            recount(connection, hold.id, left, hold.allowed)
+        else:
+            clear(connection, what)
 
 
 def open_hold(

@@ -62,7 +62,7 @@ def claim(
     who never failed come before all others: for a call that is to show whether calls are taken at all. With `only`,
     nobody but these users is taken."""
     _run_out(connection, now)
-    chosen = [] if only is None else [pending.c.user_id.in_(sorted(only))]
+    chosen = database.only(connection, pending.c.user_id, only)
     untried = [sa.case((pending.c.attempts > 0, 1), else_=0)] if untried_first else []
     due = (
         sa.select(pending.c.user_id)

@@ -45,7 +45,7 @@ _ID = 1
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """The row. `share` is as of `grown_at`; `limited` is how many times in a row Customer.io asked for a rest."""
+    """The row. `share` is as of `grown_at`; `limited` is how many 429s came in a row."""
 
     share: float = 1.0
     free_at: datetime = _EVER
@@ -130,16 +130,16 @@ def pause(retry_after: float) -> timedelta:
 
 
 def limit(
-    bucket: Bucket, rate: float, retry_after: float | None, now: datetime, *, halves: bool = True
+    bucket: Bucket, rate: float, retry_after: float | None, now: datetime, *, is_limited: bool = True
 ) -> tuple[Bucket, bool]:
-    """The bucket after a 429, which asked for so many seconds or did not say; and whether that is news. Calls that were
-    under way when the rest began are told the same: they can prolong it, but the rate is halved once. It `halves` not
-    when a server that fails asked for a rest: then it wasn't the rate."""
+    """The bucket after Customer.io asked for a rest of so many seconds, or did not say how many; and whether that is
+    news. Calls that were under way when the rest began are told the same: they can prolong it, but the rate is halved
+    once. It is not where no 429 said so (`is_limited`) but a server that fails: then it wasn't the rate."""
     bucket = _as_of(now, bucket, rate)
     told = None if retry_after is None else now + pause(retry_after)
     if now < bucket.paused_until:
         return replace(bucket, paused_until=max(bucket.paused_until, told or now)), False
-    if not halves:
+    if not is_limited:
         return replace(bucket, paused_until=told or now + LEAST_PAUSE), True
     times = bucket.limited + 1 if now - bucket.paused_until < _CALM else 1
     guessed = now + min(LEAST_PAUSE * 2 ** min(times - 1, 16), MOST_PAUSE)
@@ -159,12 +159,12 @@ def reserve(connection: Connection, rate: float, wish: Wish, clock: Callable[[],
 
 
 def rest(
-    connection: Connection, rate: float, retry_after: float | None, halves: bool, clock: Callable[[], datetime]
+    connection: Connection, rate: float, retry_after: float | None, clock: Callable[[], datetime], *, is_limited: bool
 ) -> Limited:
-    """Customer.io asked for it: a rest for everybody; then, after a 429, fewer calls."""
+    """Customer.io asked for it: a rest for everybody; then, after a 429 (`is_limited`), fewer calls."""
     bucket = _locked(connection)
     now = _read(connection, clock).now
-    left, is_news = limit(bucket, rate, retry_after, now, halves=halves)
+    left, is_news = limit(bucket, rate, retry_after, now, is_limited=is_limited)
     connection.execute(sa.update(throttle).values(asdict(left)))
     paused = (left.paused_until - now).total_seconds()
     return Limited(paused, rate * left.share, is_news, _set_back(bucket, now))

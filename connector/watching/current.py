@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from connector import errors
-from connector.settings import Settings
+from connector.settings import Settings, Store
 from connector.store.revisions import Revision
 
 
-class Held(NamedTuple):
+class HeldEdit(NamedTuple):
     """An edit that waits for an approval, and its revision, if it could be kept."""
 
     wanted: Settings
@@ -39,7 +39,7 @@ class Current:
     file: Settings | None = None
     revision: int | None = None
     refused: errors.Misconfigured | None = None
-    held: Held | None = None
+    held: HeldEdit | None = None
     waits_for: int | None = None
     replaced: Replaced | None = None
     edited: asyncio.Event = field(default_factory=asyncio.Event)
@@ -47,6 +47,12 @@ class Current:
 
     def get(self) -> Settings:
         return self.settings
+
+    def kept(self) -> Store:
+        """How long things are kept. While another revision is in force events stay, because that one may count them:
+        what is deleted doesn't come back."""
+        store = self.settings.store
+        return store.model_copy(update={"events": None}) if self.is_stale() else store
 
     def waited_for(self) -> int | None:
         """The revision that isn't in force here yet: others have taken it up, or it is the edit that is held."""

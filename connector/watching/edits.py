@@ -17,7 +17,7 @@ from connector.store import revisions
 from connector.store.database import Database
 from connector.store.revisions import Revision
 from connector.watching import starting
-from connector.watching.current import Current, Held
+from connector.watching.current import Current, HeldEdit
 from connector.watching.noticing import Edit
 
 _log = log.get("connector")
@@ -69,11 +69,11 @@ class Edits:
                 await self._apply(edit, changes, verdict.counts)
         current.file = wanted
 
-    def approved(self, held: Held, row: Revision) -> None:
+    def approved(self, held: HeldEdit, row: Revision) -> None:
         """Somebody let the edit go that is held here."""
         self._in_force(held.wanted, row, row.changed, row.counts)
 
-    async def hold_again(self, held: Held) -> None:
+    async def hold_again(self, held: HeldEdit) -> None:
         """Another process started with the file before the edit, which looks as if this one had been edited back."""
         row = held.row
         if row is None:
@@ -111,7 +111,7 @@ class Edits:
     ) -> None:
         row = await self._add("held", edit, difference.words(changes), verdict.counts, verdict.reason)
         wanted, hash_ = edit.settings, edit.settings.sent_hash()
-        self._current.held = Held(wanted, hash_, verdict.reason, row)
+        self._current.held = HeldEdit(wanted, hash_, verdict.reason, row)
         self._swap(mixing.mixed(before, wanted))
         _log.warning(
             "settings_held",

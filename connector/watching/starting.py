@@ -13,7 +13,7 @@ from connector.settings_file import whole
 from connector.store import alone, approvals, revisions
 from connector.store.database import Database
 from connector.store.revisions import Revision
-from connector.watching.current import Current, Held, Replaced
+from connector.watching.current import Current, HeldEdit, Replaced
 
 _log = log.get("connector")
 
@@ -66,7 +66,7 @@ def settle(path: Path, settings: Settings, db: Database, now: datetime) -> Curre
             current.revision = row.number
             current.replaced = None if newest is None else Replaced(newest.number, row.number)
     if verdict.holds:
-        current.held = Held(settings, hash_, verdict.reason, row)
+        current.held = HeldEdit(settings, hash_, verdict.reason, row)
         current.settings = mixing.mixed(before, settings)
     else:
         current.settings = current.file = settings
@@ -134,5 +134,5 @@ def _text_of(path: Path, settings: Settings) -> str | None:
 
 
 def _one_sends(db: Database) -> bool:
-    """On SQLite, of the connectors that run."""
+    """Whether one connector at most sends: on SQLite."""
     return db.writer.dialect.name == "sqlite"

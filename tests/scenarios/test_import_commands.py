@@ -5,14 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from connector import app
+from tests import warm
 from tests.places import Place
 
 
@@ -23,11 +22,10 @@ def sqlite_place(tmp_path: Path) -> Place:
 
 def piped(place: Place, data: bytes, *arguments: str, exit_status: int = 0) -> str:
     """Runs a command in the place's folder with this on its stdin; returns what it printed."""
-    command = [sys.executable, "-m", "connector", "--settings", str(place.path), *arguments]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CONNECTOR_")}
-    done = subprocess.run(command, input=data, capture_output=True, cwd=place.folder, env=environ, check=False)
-    shown = (done.stdout + done.stderr).decode()
-    assert done.returncode == exit_status, shown
+    command = ["--settings", str(place.path), *arguments]
+    status, shown = warm.run(command, environ, 60, reads=data, folder=place.folder)
+    assert status == exit_status, shown
     assert "Traceback" not in shown, shown
     return shown
 

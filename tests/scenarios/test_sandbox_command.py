@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import ssl
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ import trustme
 
 from connector import errors
 from connector.cli import cli
+from tests import warm
 from tests.receiver import receiving
 from tests.sandbox_process import Sandbox, environment
 
@@ -38,17 +37,10 @@ def start() -> Iterator[Callable[..., Sandbox]]:
 
 
 def refused(*options: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "connector", "sandbox", "--port", "0", *options],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment(),
-        check=False,
-    )
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr
+    status, shown = warm.run(["sandbox", "--port", "0", *options], environment(), 60)
+    assert status == 2, shown
+    assert "Traceback" not in shown
+    return shown
 
 
 def test_a_killed_sandbox_goes_on_with_its_file(start: Callable[..., Sandbox], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from connector.sandbox import state, track_api
 from connector.settings import secret_places
 from connector.store import schema
 from connector.store.database import Database
-from tests import places
+from tests import places, warm
 from tests.places import SITE_ID, VENDOR_EXAMPLE, Place, Process, post, signed
 
 MARK = "canary7f3a"  # in each secret, and in nothing else
@@ -63,19 +64,6 @@ url_key = "ENV:{MARK}"
     "no TOML": f'[customerio]\napi_key = "{MARK}\n',
     "key twice": f'[admin]\ntoken = "{MARK}-a"\ntoken = "{MARK}-b"\n',
 }
-# Runs commands one after the other in one process: `python -c … FILE '[["status"], …]'`.
-_COMMANDS = """
-import json, sys
-from connector import cli
-path, commands = sys.argv[1:]
-for command in json.loads(commands):
-    sys.argv = ["connector", "--settings", path, *command]
-    print(json.dumps(command), flush=True)
-    try:
-        cli.main()
-    except SystemExit as ended:
-        print("exit", ended.code, flush=True)
-"""
 
 
 @pytest.fixture
@@ -179,10 +167,7 @@ async def until(process: Process, event: str, count: int) -> None:
 
 def commands(path: Path, *all_of_them: list[str]) -> list[str]:
     """What each of them printed."""
-    arguments = [sys.executable, "-c", _COMMANDS, str(path), json.dumps(all_of_them)]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return [done.stdout, done.stderr]
+    return [warm.run(["--settings", str(path), *command], os.environ, 60)[1] for command in all_of_them]
 
 
 @contextmanager

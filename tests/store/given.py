@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ from connector.core import normalize
 from connector.inbound import reader
 from connector.records import Identifier, Mirror, Received, UserRow
 from connector.settings import Settings
-from connector.store import inbox, mirror, users
+from connector.store import inbox, mirror, schema, users
 from connector.store.database import Database
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -108,6 +108,17 @@ def person(user_id: str, **more: Any) -> Mirror:
 def sent(db: Database, *people: Mirror) -> None:
     """Customer.io has these people of us."""
     db.write(mirror.record, people)
+
+
+def put_back(db: Database, seconds: float) -> None:
+    """The store's clock, as far as the throttle goes: all that it has written is later by as much."""
+
+    def write(connection: Connection) -> None:
+        row = connection.execute(sa.select(schema.throttle)).one()._asdict()
+        later = {name: row[name] + timedelta(seconds=seconds) for name in ("free_at", "grown_at", "paused_until")}
+        connection.execute(sa.update(schema.throttle).values(later))
+
+    db.write(write)
 
 
 def rows(db: Database, table: sa.Table, *names: str) -> list[Any]:

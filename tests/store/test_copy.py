@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from connector.store import copy, database, documents, schema
+from connector.store import copy, documents, driver_errors, schema
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW
@@ -86,7 +86,7 @@ def test_one_transaction_can_copy_into_several_tables_and_into_one_again(db: Dat
 def test_a_value_that_postgres_refuses_is_an_error_without_the_value(db: Database, wrong: dict[str, Any]) -> None:
     with pytest.raises(sa.exc.StatementError) as refused:
         db.write(copy.insert, schema.users, [given.user("U1"), given.user("U2", **wrong)], keep_old=False)
-    assert database.refused_a_value(refused.value)
+    assert driver_errors.refused_a_value(refused.value)
     shown = f"{refused.value} {refused.value.orig} {refused.value.orig.args}"  # type: ignore[union-attr]
     assert "secret" not in shown
     assert given.rows(db, schema.users) == []

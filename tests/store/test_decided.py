@@ -41,7 +41,7 @@ def test_what_was_before_is_not_told(db: Database) -> None:
 async def test_retention_forgets_hours_that_are_over_for_two_days(db: Database) -> None:
     for hours in (0, 48, 49, 500):
         db.write(decided.count, {("create", "entered"): 1}, NOW - hours * HOUR)
-    await retention.delete_old(db, lambda: SETTINGS, lambda: NOW, asyncio.Event())
+    await retention.delete_old(db, lambda: SETTINGS.store, lambda: NOW, asyncio.Event())
     assert given.rows(db, schema.decided, "hour") == [NOW - 48 * HOUR, NOW]
 
 

@@ -339,9 +339,9 @@ def test_what_was_sent_to_a_user_lately_is_counted(db: Database) -> None:
     lately = db.read(due_events.sent_lately, NAMES, NOW)
     assert lately == {"U1": due_events.Lately(2, LATER)}
     day_later = NOW + timedelta(days=1)
-    assert db.read(event_counts.held, 2, day_later) == event_counts.Held(1, 1)
-    assert db.read(event_counts.held, 3, day_later) == event_counts.Held(0, 0)
-    assert db.read(event_counts.held, 0, day_later) == event_counts.Held(1, 1)
+    assert db.read(event_counts.held, 2, day_later) == event_counts.HeldEvents(1, 1)
+    assert db.read(event_counts.held, 3, day_later) == event_counts.HeldEvents(0, 0)
+    assert db.read(event_counts.held, 0, day_later) == event_counts.HeldEvents(1, 1)
 
 
 @pytest.mark.usefixtures("users")

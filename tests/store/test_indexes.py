@@ -152,6 +152,21 @@ def test_the_claim_goes_by_priority_and_due_time(plan: Plan) -> None:
     assert "Sort" not in found, found
 
 
+def test_of_named_users_nobody_else_is_looked_at(db: Database, plan: Plan) -> None:
+    named = frozenset({"U10004", "U10005"})
+    for fn, *arguments in (
+        (leases.claim, "lease", NOW, LATER, 10),
+        (backlog.counts, NOW),
+        (backlog.look_again, "other", NOW),
+        (event_counts.held, 1, NOW),
+    ):
+        found = plan(partial(fn, only=named), *arguments)
+        assert not reads_whole(found, "pending"), found
+        assert not reads_whole(found, "events"), found
+    assert "ix_pending_due" not in plan(partial(leases.claim, only=named), "lease", NOW, LATER, 10)
+    assert not reads_whole(plan(event_counts.parked, named), "events")
+
+
 def test_the_rows_of_a_lease_are_found_by_the_lease(db: Database, plan: Plan) -> None:
     claimed = [each.user_id for each in db.write(leases.claim, "lease", NOW, LATER, 10)]
     for fn, *arguments in (

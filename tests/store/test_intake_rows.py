@@ -91,7 +91,7 @@ async def test_messages_go_by_age_once_they_are_read_or_can_not_be(db: Database)
     db.write(inbox.append, inbox.CUSTOMERIO, [Received("e-1", NOW, b"{", "not_json")])
     db.write(inbox.append, inbox.INTAKE, [Received("m-2", NOW, b"{}", "reader_failed")])
     later = NOW + TAKES_BOTH.store.webhook_bodies + timedelta(days=1)
-    await retention.delete_old(db, lambda: TAKES_BOTH, lambda: later, asyncio.Event())
+    await retention.delete_old(db, lambda: TAKES_BOTH.store, lambda: later, asyncio.Event())
 
     assert stored(db) == [("new", "m-1"), ("unread", "e-1"), ("unread", "m-2")]
 

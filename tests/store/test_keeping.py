@@ -14,7 +14,7 @@ import structlog
 
 from connector import keeping
 from connector.keeping import Keeper
-from connector.store import database
+from connector.store import database, driver_errors
 from connector.store.database import Database
 
 
@@ -110,7 +110,7 @@ def test_what_says_that_the_store_is_away(db: Database) -> None:
         with pytest.raises(sa.exc.DBAPIError) as raised:
             db.write(lambda connection: connection.execute(sa.text(statement)))
         assert raised.value.connection_invalidated == ends
-        return database.unreachable(raised.value)
+        return driver_errors.unreachable(raised.value)
 
     assert why("SELECT 1 FROM nothing_of_that_name") is None
     assert why("INSERT INTO users (id) VALUES (NULL)") is None
@@ -119,17 +119,17 @@ def test_what_says_that_the_store_is_away(db: Database) -> None:
         assert why("SELECT 1 / 0") is None
         assert why("SET LOCAL statement_timeout = 1; SELECT pg_sleep(1)") == "QueryCanceled"
         assert why("SET TRANSACTION READ ONLY; DELETE FROM users") == "ReadOnlySqlTransaction"
-    assert database.unreachable(ZeroDivisionError()) is None
+    assert driver_errors.unreachable(ZeroDivisionError()) is None
     extended = 8 | (1 << 8)
-    assert database.unreachable(sqlite_error("SQLITE_READONLY_RECOVERY", extended)) == "SQLITE_READONLY_RECOVERY"
-    assert database.unreachable(sqlite_error("SQLITE_ERROR", 1)) is None
+    assert driver_errors.unreachable(sqlite_error("SQLITE_READONLY_RECOVERY", extended)) == "SQLITE_READONLY_RECOVERY"
+    assert driver_errors.unreachable(sqlite_error("SQLITE_ERROR", 1)) is None
 
 
 def test_a_server_that_is_not_there_is_away() -> None:
     nowhere = Database("postgresql://nobody@127.0.0.1:1/nothing")
     with pytest.raises(sa.exc.OperationalError) as raised:
         nowhere.write(database.try_to_write)
-    assert database.unreachable(raised.value) == "OperationalError"
+    assert driver_errors.unreachable(raised.value) == "OperationalError"
     nowhere.close()
 
 

@@ -12,6 +12,7 @@ from connector import retention
 from connector.settings import Settings, Store
 from connector.store import attempts, events, inbox, schema
 from connector.store.database import Database
+from connector.watching.current import Current
 from tests.store import given
 from tests.store.given import NOW, webhook
 
@@ -22,8 +23,8 @@ def clock() -> datetime:
     return NOW
 
 
-def keeping(webhooks: timedelta = MONTH, attempts: timedelta = MONTH, events: timedelta | None = None) -> Settings:
-    return Settings(store=Store(webhook_bodies=webhooks, attempts=attempts, events=events))
+def keeping(webhooks: timedelta = MONTH, attempts: timedelta = MONTH, events: timedelta | None = None) -> Store:
+    return Store(webhook_bodies=webhooks, attempts=attempts, events=events)
 
 
 def have(db: Database, webhooks: int, tried: int, at: datetime) -> None:
@@ -155,3 +156,11 @@ async def test_a_stop_ends_a_rest_at_once(db: Database, monkeypatch: pytest.Monk
         await resting.wait()
         stopping.set()
         await task
+
+
+async def test_settings_that_are_superseded_delete_no_events(db: Database, pauses: list[float]) -> None:
+    have(db, 3, 0, NOW - 20 * MONTH)
+    current = Current(Settings(store=Store(events=2 * MONTH)), waits_for=2)
+    assert (await retention.delete_old(db, current.kept, clock, asyncio.Event()))["events"] == 0
+    current.waits_for = None
+    assert (await retention.delete_old(db, current.kept, clock, asyncio.Event()))["events"] == 3

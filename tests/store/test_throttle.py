@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector import app
 from connector.outbound.throttle import Held
-from connector.store import schema, throttle
+from connector.store import throttle
 from connector.store.database import Database
 from connector.store.throttle import LATE, Bucket, Run, Slots, Wish
+from tests.store.given import put_back
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 RATE = 100.0
@@ -75,7 +75,7 @@ def test_calls_that_were_under_way_when_a_rest_began_can_prolong_it_but_halve_no
 
 @pytest.mark.parametrize(("said", "seconds"), [(40, 40), (4000, 300), (0, 1), (None, 1)])
 def test_a_rest_that_a_failing_server_asks_for_lowers_no_rate(said: float | None, seconds: float) -> None:
-    bucket, is_news = throttle.limit(Bucket(), RATE, said, NOW, halves=False)
+    bucket, is_news = throttle.limit(Bucket(), RATE, said, NOW, is_limited=False)
     assert (is_news, bucket.paused_until, bucket.limited) == (True, after(seconds), 0)
     assert rate_at(bucket, seconds) == pytest.approx(100)
 
@@ -383,8 +383,8 @@ def test_slots_follow_each_other_on_the_clock_of_the_host_on_sqlite(db: Database
     assert second.first_in == pytest.approx(10 * first.spacing, abs=1e-5)
     clock.now += timedelta(seconds=1)
     assert db.write(throttle.reserve, RATE, Wish(10), clock).slots.first_in == 0
-    assert db.write(throttle.rest, RATE, 30, True, clock) == (30, 50, True, 0)
-    assert db.write(throttle.rest, RATE, None, True, clock) == (30, 50, False, 0)
+    assert db.write(throttle.rest, RATE, 30, clock, is_limited=True) == (30, 50, True, 0)
+    assert db.write(throttle.rest, RATE, None, clock, is_limited=True) == (30, 50, False, 0)
     clock.now += timedelta(seconds=20)
     assert db.write(throttle.reserve, RATE, Wish(10), clock).slots.paused == 10
     clock.now += timedelta(seconds=12)
@@ -392,11 +392,11 @@ def test_slots_follow_each_other_on_the_clock_of_the_host_on_sqlite(db: Database
 
 
 def test_a_rest_is_everybodys(db: Database) -> None:
-    said = db.write(throttle.rest, RATE, 30, True, app.now)
+    said = db.write(throttle.rest, RATE, 30, app.now, is_limited=True)
     assert said == (30, 50, True, 0)
     run = db.write(throttle.reserve, RATE, Wish(10), app.now)
     assert (run.slots.count, run.slots.paused) == (0, pytest.approx(30, abs=2))
-    assert db.write(throttle.rest, RATE, None, True, app.now).is_news is False
+    assert db.write(throttle.rest, RATE, None, app.now, is_limited=True).is_news is False
 
 
 def test_a_clock_that_was_put_back_is_told_once(db: Database) -> None:
@@ -407,11 +407,11 @@ def test_a_clock_that_was_put_back_is_told_once(db: Database) -> None:
     assert second.set_back == 0
     assert second.slots.first_in < 1
     put_back(db, 3600)
-    assert db.write(throttle.rest, RATE, 5, True, app.now).set_back == pytest.approx(3600, abs=5)
+    assert db.write(throttle.rest, RATE, 5, app.now, is_limited=True).set_back == pytest.approx(3600, abs=5)
 
 
 def test_a_rest_does_not_begin_anew_with_each_look_after_the_clock_was_put_back(db: Database) -> None:
-    db.write(throttle.rest, RATE, 30, True, app.now)
+    db.write(throttle.rest, RATE, 30, app.now, is_limited=True)
     put_back(db, 3600)
     first, second = (db.write(throttle.reserve, RATE, Wish(1), app.now) for _ in range(2))
     assert first.slots.paused == pytest.approx(30, abs=0.001)
@@ -442,11 +442,3 @@ def test_no_slot_is_given_out_twice(db: Database) -> None:
     assert len(firsts) == 80
     # Reading two clocks takes a moment in which a thread may be put aside; so in all, and not one by one.
     assert firsts[-1] - firsts[0] >= 79 * 10 * 1.01 / rate - 0.2
-
-
-def put_back(db: Database, seconds: float) -> None:
-    """The store's clock; that is, all that it has written is later by as much."""
-    with db.writer.begin() as connection:
-        row = connection.execute(sa.select(schema.throttle)).one()._asdict()
-        later = {name: row[name] + timedelta(seconds=seconds) for name in ("free_at", "grown_at", "paused_until")}
-        connection.execute(sa.update(schema.throttle).values(later))

@@ -39,12 +39,18 @@ class Way:
     url: str = ""  # of another Customer.io than the sandbox
 
     def settings(
-        self, *, events: str = 'names = ["*", "page", "screen"]', people: str = PEOPLE, **more: str
+        self,
+        *,
+        events: str = 'names = ["*", "page", "screen"]',
+        people: str = PEOPLE,
+        workspace: Sequence[str] = (),
+        **more: str,
     ) -> Settings:
+        """`workspace` are further lines of the customerio table."""
         self.place.track_url = self.url or self.sandbox.url
         tables = {"segments": '"All" = { everyone = true }', "guard": 'max_creates = "unlimited"', **more}
-        workspace = self.place.customerio(f'api = "{self.api}"', "rate_per_second = 100000")
-        return self.place.write(customerio=workspace, people=people, events=events, **tables).settings()
+        customerio = self.place.customerio(f'api = "{self.api}"', "rate_per_second = 100000", *workspace)
+        return self.place.write(customerio=customerio, people=people, events=events, **tables).settings()
 
     def tell(self, settings: Settings, kind: str, at: datetime | None = None, **said: Any) -> str:
         """One message now, about what happened at that moment; its id."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import aiohttp
 import pytest
 
 from connector.commands import sync as syncing
@@ -47,11 +46,7 @@ def not_delivered(summary: sync_summary.Summary) -> int:
 
 async def answers(sandbox: Sandbox, script: str) -> None:
     """What Customer.io answers from now on, after it was asked which workspace it is."""
-    async with (
-        aiohttp.ClientSession() as session,
-        session.put(f"{sandbox.url}/sandbox/faults", json={"script": f"200, {script}"}) as response,
-    ):
-        assert response.status == 200
+    await sandbox.faults(f"200, {script}")
 
 
 def sent(sandbox: Sandbox, calls: int) -> list[set[str]]:

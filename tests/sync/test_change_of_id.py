@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import aiohttp
 import pytest
 import sqlalchemy as sa
 
@@ -51,14 +50,6 @@ def tell_cio_ids(db: Database, sandbox: Sandbox, clock: Clock) -> None:
         at = int(clock.now.timestamp())
         body = given.webhook(event_id, at=at, identifiers={name: value for name, value in named.items() if value})
         db.write(inbox.append, inbox.CUSTOMERIO, [Received(event_id, clock.now, body)])
-
-
-async def faults(sandbox: Sandbox, script: str) -> None:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.put(f"{sandbox.url}/sandbox/faults", json={"script": script}) as response,
-    ):
-        assert response.status == 200
 
 
 async def test_without_a_cio_id_they_stay_as_they_were_and_no_second_person_is_made(
@@ -209,10 +200,10 @@ async def test_who_comes_back_after_a_delete_of_which_nobody_heard_has_another_c
     give(settings, user("c1", plan="gone"))
     await syncing.sync(db, settings, clock)
     clock.move(minutes=2)
-    await faults(sandbox, "200, 12xapply-cut")  # the first call asks which workspace it is
+    await sandbox.faults("200, 12xapply-cut")  # the first call asks which workspace it is
     await syncing.sync(db, settings, clock)
     assert sandbox.people() == {}
-    await faults(sandbox, "")
+    await sandbox.faults("")
     give(settings, user("c1"))
     clock.move(hours=1)
     await syncing.sync(db, settings, clock)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import aiohttp
 import pytest
 import sqlalchemy as sa
-from aiohttp import ClientSession
 
 from connector.commands import approve as approving
 from connector.commands import sync as syncing
@@ -233,15 +231,9 @@ async def test_an_opt_out_does_not_wait_for_the_next_try_of_something_else(
     give(settings, ANN)
     await syncing.sync(db, settings, clock)
     give(settings, {**ANN, "plan": "team"})
-    async with ClientSession() as session:
-        await faults(session, sandbox, "200, 3x500")  # the first call asks which workspace it is
+    await sandbox.faults("200, 3x500")  # the first call asks which workspace it is
     assert (await syncing.sync(db, settings, clock)).tally.failed == {"server_error": 1}
     clock.move(seconds=1)
     tell(db, settings, clock, 1, traits={"no_mail": True})
     summary = await syncing.sync(db, settings, clock)
     assert (summary.tally.updated, summary.exit_status, unsubscribed(sandbox)) == (1, 0, True)
-
-
-async def faults(session: aiohttp.ClientSession, sandbox: Sandbox, script: str) -> None:
-    async with session.put(f"{sandbox.url}/sandbox/faults", json={"script": script}) as response:
-        assert response.status == 200

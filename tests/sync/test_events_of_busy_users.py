@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +23,30 @@ from tests.sync.test_events_out import named
 from tests.sync.test_failures import track_api
 
 BUSY = [f"b{number}" for number in range(4)]
+VISITORS = 'names = ["*"]\nanonymous = true'
+
+
+@dataclass
+class Taking:
+    """A Track API that takes everything. `took` are the actions, in their order; `before` is done once, when the next
+    call that has such an action arrives."""
+
+    took: list[str] = field(default_factory=list)
+    before: dict[str, Callable[[], object]] = field(default_factory=dict)
+
+    def __call__(self, _request: web.Request, body: dict[str, Any]) -> web.Response:
+        actions = [action for action, _ in named(body)]
+        for action in {*actions} & self.before.keys():
+            self.before.pop(action)()
+        self.took.extend(actions)
+        return web.json_response({})
+
+
+@asynccontextmanager
+async def taking(way: Way) -> AsyncIterator[Taking]:
+    answers = Taking()
+    async with track_api(answers) as way.url:
+        yield answers
 
 
 @pytest.fixture(params=["batch", "single"])
@@ -126,24 +153,14 @@ async def test_very_many_events_that_are_calls_of_their_own_leave_others_their_t
     """An edit comes while the first of them is under way; before it go no more than have begun by then."""
     monkeypatch.setattr(waves, "_SECONDS", 0.0)
     way = Way(db, place, sandbox, "batch")
-    took: list[str] = []
-
-    def answers(_request: web.Request, body: dict[str, Any]) -> web.Response:
-        actions = [action for action, _ in named(body)]
-        if "event" in actions and "event" not in took:
-            way.tell(settings, "identify", user="plain", traits={"plan": "b"})
-        took.extend(actions)
-        return web.json_response({})
-
-    async with track_api(answers) as way.url:
-        settings = way.settings(events='names = ["*"]\nanonymous = true')
-        few = settings.customerio.model_copy(update={"in_flight": 3})
-        settings = settings.model_copy(update={"customerio": few})
+    async with taking(way) as there:
+        settings = way.settings(events=VISITORS, workspace=["in_flight = 3"])
         for user in ("plain", *(f"{number}" for number in range(30))):
             if user == "plain" or of == "large":
                 way.tell(settings, "identify", user=user, traits={"plan": "a"})
         await way.work(settings)
-        took.clear()
+        there.took.clear()
+        there.before["event"] = lambda: way.tell(settings, "identify", user="plain", traits={"plan": "b"})
         for number in range(30):
             if of == "large":
                 way.sql(settings, "Big", f"{number}", text="x" * 33_000)
@@ -151,8 +168,8 @@ async def test_very_many_events_that_are_calls_of_their_own_leave_others_their_t
                 way.tell(settings, "track", anonymous=f"v{number}")
         tally = await way.work(settings, passes=False)
     assert (tally.events, tally.updated, given.rows(way.db, schema.pending)) == (30, 1, [])
-    assert took.index("identify") <= 2 * 3
-    assert took.count("event") == 30
+    assert there.took.index("identify") <= 2 * 3
+    assert there.took.count("event") == 30
 
 
 async def test_what_is_left_of_a_wave_is_due_as_it_was(
@@ -161,9 +178,7 @@ async def test_what_is_left_of_a_wave_is_due_as_it_was(
     """Nothing was tried: what is known of failures stays, and so does who let them go."""
     monkeypatch.setattr(waves, "_SECONDS", 0.0)
     way = Way(db, place, sandbox, "batch")
-    settings = way.settings(events='names = ["*"]\nanonymous = true')
-    few = settings.customerio.model_copy(update={"in_flight": 1})
-    settings = settings.model_copy(update={"customerio": few})
+    settings = way.settings(events=VISITORS, workspace=["in_flight = 1"])
     for number in range(3):
         way.tell(settings, "track", anonymous=f"v{number}")
     failing = {"attempts": 5, "failing_since": way.clock() - timedelta(days=1), "release": "approved"}
@@ -180,41 +195,28 @@ async def test_an_edit_does_not_wait_for_a_backlog_of_visitors(
     monkeypatch.setattr(flights, "MOST_USERS", 4)
     monkeypatch.setattr(flights, "_MOST_CALLS", 1)
     way = Way(db, place, sandbox, "batch")
-    took: list[str] = []
-
-    def answers(_request: web.Request, body: dict[str, Any]) -> web.Response:
-        took.extend(action for action, _ in named(body))
-        return web.json_response({})
-
-    async with track_api(answers) as way.url:
-        settings = way.settings(events='names = ["*"]\nanonymous = true')
+    async with taking(way) as there:
+        settings = way.settings(events=VISITORS)
         way.tell(settings, "identify", user="plain", traits={"plan": "a"})
         await way.work(settings)
-        took.clear()
+        there.took.clear()
         way.tell(settings, "identify", user="plain", traits={"plan": "b"})
         way.clock.move(seconds=1)
         for number in range(30):
             way.tell(settings, "track", anonymous=f"v{number}")
         tally = await way.work(settings, passes=False)
     assert (tally.events, tally.updated) == (30, 1)
-    assert took.index("identify") <= 4
+    assert there.took.index("identify") <= 4
 
 
 async def test_of_more_visitors_than_can_be_sent_no_more_are_made_ready_and_an_edit_goes_first(
     db: Database, place: Place, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    took: list[str] = []
 
     def claim(connection: Connection, token: str, now: datetime, until: datetime, limit: int, **more: Any) -> Any:
         sizes.append(limit)
         return claimed(connection, token, now, until, limit, **more)
-
-    def answers(_request: web.Request, body: dict[str, Any]) -> web.Response:
-        if not took:
-            way.tell(settings, "identify", user="plain", traits={"plan": "b"})
-        took.extend(action for action, _ in named(body))
-        return web.json_response({})
 
     claimed = leases.claim
     monkeypatch.setattr(leases, "claim", claim)
@@ -223,19 +225,17 @@ async def test_of_more_visitors_than_can_be_sent_no_more_are_made_ready_and_an_e
     monkeypatch.setattr(flights, "_SINGLE_SECONDS", 0.1)
     monkeypatch.setattr(flights, "_MOST_CALLS", 1)
     way = Way(db, place, sandbox, "batch")
-    async with track_api(answers) as way.url:
-        settings = way.settings(events='names = ["*"]\nanonymous = true')
-        few = settings.customerio.model_copy(update={"in_flight": 1})
-        settings = settings.model_copy(update={"customerio": few})
-        took.append("nothing yet")
+    async with taking(way) as there:
+        settings = way.settings(events=VISITORS, workspace=["in_flight = 1"])
         way.tell(settings, "identify", user="plain", traits={"plan": "a"})
         await way.work(settings)
-        took.clear()
+        there.took.clear()
+        there.before["event"] = lambda: way.tell(settings, "identify", user="plain", traits={"plan": "b"})
         sizes.clear()
         for number in range(30):
             way.tell(settings, "track", anonymous=f"v{number}")
         tally = await way.work(settings, passes=False)
     assert (tally.events, tally.updated) == (30, 1)
     assert (sizes[0], set(sizes[1:20])) == (20, {2})
-    assert took.index("identify") <= 2
+    assert there.took.index("identify") <= 2
     assert tally.skipped == {"no_customer_id": 30}

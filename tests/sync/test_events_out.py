@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from datetime import timedelta
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 
@@ -320,24 +319,16 @@ async def test_what_was_applied_and_never_answered_is_there_once(way: Way) -> No
     await way.work(settings)
     way.tell(settings, "track", user="1", event="First")
     way.tell(settings, "track", way.clock() + SECOND, user="1", event="Last")
-    await faults(way, "200, 3x apply-cut, 3x cut")
+    await way.sandbox.faults("200, 3x apply-cut, 3x cut")
     await way.work(settings)
     assert way.of("1") == ["First"]
-    await faults(way, "")
+    await way.sandbox.faults("")
     for _ in range(4):
         way.clock.move(hours=1)
         await way.work(settings)
     assert way.of("1") == ["First", "Last"]
     assert way.sandbox.state.refused["repeated_event"] > 0
     assert way.outbound() == [("sent", None)] * 2
-
-
-async def faults(way: Way, script: str) -> None:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.put(f"{way.sandbox.url}/sandbox/faults", json={"script": script}) as response,
-    ):
-        assert response.status == 200
 
 
 async def test_what_is_sent_again_has_its_id_and_is_there_once(way: Way) -> None:

@@ -49,9 +49,9 @@ def test_an_event_that_can_never_go_is_a_failure_like_a_user() -> None:
 
 
 def test_events_that_the_guard_holds_are_held_and_not_only_waiting() -> None:
-    summary = Summary(waiting=2, events_held=event_counts.Held(2, 4))
+    summary = Summary(waiting=2, events_held=event_counts.HeldEvents(2, 4))
     assert summary.exit_status == 3
     held_back = {"hash": None, "what": "event", "count": 4, "users": 2, "reason": "max_events_per_user"}
     assert summary.as_json()["held"] == [held_back]
     assert "HELD (max_events_per_user): 4 events of 2 users" in "\n".join(describe(summary))
-    assert Summary(tally=Tally(failed=Counter(refused=1)), events_held=event_counts.Held(1, 1)).exit_status == 1
+    assert Summary(tally=Tally(failed=Counter(refused=1)), events_held=event_counts.HeldEvents(1, 1)).exit_status == 1

@@ -50,7 +50,8 @@ class Poisoned:
         self.failed.append(len(ids))
         if self.way == "hang":
             await asyncio.sleep(3)
-        return web.json_response({}, status=500 if self.way == "hang" else int(self.way))
+        rest = {"Retry-After": "1"} if self.way == "503" else None
+        return web.json_response({}, status=500 if self.way == "hang" else int(self.way), headers=rest)
 
 
 @asynccontextmanager
@@ -134,6 +135,27 @@ async def test_who_is_refused_alone_is_parked_with_the_words_of_customerio(
         give(settings, user(3) | {"plan": "pro"})
         assert (await syncing.sync(db, settings, app.now)).tally.created == 1
     assert given.rows(db, schema.pending) == []
+
+
+async def test_who_makes_a_call_fail_that_asks_for_a_rest_keeps_nobody_for_ever(
+    db: Database, place: Place, give: Give
+) -> None:
+    async with poisoned("503", ["u0003"]) as api:
+        settings = settings_for(place, api.url)
+        give(settings, *(user(number) for number in range(8)))
+        summary = await syncing.sync(db, settings, app.now)
+        assert (api.failed, summary.tally.failed, summary.refused) == ([8], {"server_error": 8}, None)
+        again = given.rows(db, schema.pending, "due_at", "attempts", "reason")
+        assert {row[1:] for row in again} == {(1, "server_error")}
+        assert len({row[0] for row in again}) == 8, "at a time of their own each"
+        in_the_middle = sorted(row[0] for row in again)[4]
+        await syncing.sync(db, settings, lambda: in_the_middle)
+        tried = sum(api.failed[1:]) + len(api.delivered)
+        assert 4 <= tried < 8
+        assert len(api.failed) == 1 or not api.delivered
+        api.people = frozenset()
+        summary = await syncing.sync(db, settings, lambda: app.now() + timedelta(minutes=9))
+        assert (summary.tally.failed, len(api.delivered)) == ({}, 8)
 
 
 @pytest.mark.parametrize("way", ["400", "500"])

@@ -129,6 +129,9 @@ async def test_the_guard_counts_everybody_and_holds_them_as_a_pass_would(way: Wa
     assert (await sync(way, settings, "u1")).tally.created == 1
     assert given.rows(way.db, schema.held, "user_id") != [], "the others' hold is a pass's to end"
     assert (way.user_id("u1"),) not in given.rows(way.db, schema.held, "user_id")
+    assert [each.count for each in way.db.read(held.current)] == [2]
+    await sync(way, settings, "u2", "u3")
+    assert way.db.read(held.current) == [], "nobody is left of it"
 
 
 async def test_a_hold_of_others_is_no_matter_of_theirs(way: Way, give: Give) -> None:

@@ -14,7 +14,7 @@ from connector.commands import sync as syncing
 from connector.core import activity
 from connector.outbound import planning
 from connector.settings import Settings
-from connector.store import event_counts, revisions, schema
+from connector.store import event_counts, revisions, schema, throttle
 from connector.store.database import Database
 from tests.places import Place, Sandbox
 from tests.sync.events_out import Way
@@ -96,6 +96,19 @@ def test_the_way_back_is_held_by_a_lower_limit_and_by_nothing_that_waits_anyway(
     assert to(1) == 3
     said = " ".join(capsys.readouterr().out.split())
     assert "a running connector follows, and then holds what the plan says (max_events_per_user)" in said
+
+
+async def test_who_asks_for_a_rest_again_and_again_is_waited_for_as_long_as_events_go_out(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "LEAST_PAUSE", timedelta(milliseconds=10))
+    settings = way.settings(guard='max_creates = "unlimited"')
+    for _ in range(6):
+        way.tell(settings, "track", user="u1", event="Paid")
+    # Which workspace it is, the person, an event; then a rest before each of the others.
+    await way.sandbox.faults("3x200" + 5 * ", 429, 200")
+    summary = await syncing.sync(way.db, settings, way.clock)
+    assert (summary.tally.events, summary.waiting, summary.exit_status) == (6, 0, 0)
 
 
 async def test_the_events_of_whom_no_day_lets_go_are_not_said_to_be_held(way: Way) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,9 @@ import sqlalchemy as sa
 import structlog
 
 from connector.outbound.throttle import Throttle
-from connector.store import schema
 from connector.store import throttle as bucket
 from connector.store.database import Database
+from tests.store import given
 
 ROOT = Path(__file__).parents[2]
 # Its own process: calls as often as it may for so many seconds, and prints when, on the clock that all processes share.
@@ -215,9 +215,9 @@ async def test_a_clock_that_was_put_back_is_told_and_holds_nobody_up(db: Databas
     assert await throttle.slot()
     with structlog.testing.capture_logs() as logged:
         for seconds in (40, 0.5):  # half a second is not worth telling
-            put_back(db, seconds)
+            given.put_back(db, seconds)
             assert await asyncio.wait_for(Throttle(db, 100).slot(), 5)
-        put_back(db, 40)
+        given.put_back(db, 40)
         await other.rest(1, is_limited=True)
     told = [(each["event"], each["log_level"]) for each in logged if each["event"] != "rate_limited"]
     assert told == [("clock_set_back", "warning")] * 2
@@ -235,11 +235,3 @@ async def test_a_fault_of_ours_is_raised_where_somebody_waits(db: Database, monk
 
 def hide(db: Database, table: str, name: str) -> None:
     db.write(lambda connection: connection.execute(sa.text(f"ALTER TABLE {table} RENAME TO {name}")))
-
-
-def put_back(db: Database, seconds: float) -> None:
-    """The store's clock; that is, all that it has written is later by as much."""
-    with db.writer.begin() as connection:
-        row = connection.execute(sa.select(schema.throttle)).one()._asdict()
-        later = {name: row[name] + timedelta(seconds=seconds) for name in ("free_at", "grown_at", "paused_until")}
-        connection.execute(sa.update(schema.throttle).values(later))

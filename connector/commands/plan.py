@@ -79,7 +79,9 @@ def tell(
     what they would take the place of. `saved` is what saving them would come to."""
     plan, sending = outlook.plan, outlook.plan.sending
     coming = due.outlook(db, wanted.events, now)
-    events, limit = _held_events(db, before, wanted, now), wanted.guard.max_events_per_user
+    # Of other settings only what they add, so that one busy user doesn't speak against every edit.
+    others = None if wanted is before else before
+    events, limit = db.read(event_counts.would_hold, wanted, now, others), wanted.guard.max_events_per_user
     waiting = [planning.Hold(event_counts.EVENT, event_counts.LIMIT, events.events, limit or 0)] if events.users else []
     holds = [*outlook.holds, *waiting]
     return {
@@ -108,16 +110,6 @@ def tell(
         "saving": saved,
         "unknown": list(plan_text.unknown(plan)),
     }
-
-
-def _held_events(db: Database, before: Settings, wanted: Settings, now: datetime) -> event_counts.HeldEvents:
-    """Those that wait for the limit; of other settings only where it are more than wait without them anyway, so that
-    one busy user doesn't speak against every edit."""
-    found = db.read(event_counts.would_hold, wanted, now)
-    if wanted is before or not found.events:
-        return found
-    anyway = db.read(event_counts.would_hold, before, now)
-    return found if found.events > anyway.events else event_counts.HeldEvents(0, 0)
 
 
 def _named(db: Database, given: str) -> str:

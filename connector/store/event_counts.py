@@ -84,21 +84,33 @@ def held(connection: Connection, limit: int, now: datetime, only: Collection[str
     return HeldEvents(found[0], int(found[1]))
 
 
-def would_hold(connection: Connection, settings: Settings, now: datetime) -> HeldEvents:
+def would_hold(connection: Connection, settings: Settings, now: datetime, before: Settings | None = None) -> HeldEvents:
     """Of whom more is due than `guard.max_events_per_user` leaves them, and how much more: of those in a whitelisted
-    segment who aren't parked. Of whom else it will be sent, nobody can tell."""
-    limit = settings.guard.max_events_per_user
-    if limit is None:
+    segment who aren't parked. Of whom else it will be sent, nobody can tell. What would wait under the settings
+    `before`, too, doesn't count."""
+    if settings.guard.max_events_per_user is None:
         return HeldEvents(0, 0)
     waiting = _by_user()
-    lately = _sent_lately(waiting, now)
-    room = sa.case((lately < limit, limit - lately), else_=0)
-    theirs = sa.select((waiting.c.number - room).label("number")).join(users, users.c.id == waiting.c.user_id)
-    whitelisted = segments.whitelisted(settings, connection.dialect.name, now)
-    beyond = theirs.where(whitelisted, users.c.id.not_in(_PARKED)).subquery("beyond")
+    dialect = connection.dialect.name
+    more = _beyond(settings, waiting, dialect, now)
+    if before is not None:
+        more -= _beyond(before, waiting, dialect, now)
+    theirs = sa.select(more.label("number")).join(users, users.c.id == waiting.c.user_id)
+    beyond = theirs.where(users.c.id.not_in(_PARKED)).subquery("beyond")
     query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(beyond.c.number), 0))
     found = connection.execute(query.where(beyond.c.number > 0)).one()
     return HeldEvents(found[0], int(found[1]))
+
+
+def _beyond(settings: Settings, waiting: sa.Subquery, dialect: str, now: datetime) -> sa.ColumnElement[int]:
+    """How many more are due of a user than they have room for."""
+    limit = settings.guard.max_events_per_user
+    if limit is None:
+        return sa.literal(0)
+    lately = _sent_lately(waiting, now)
+    room = sa.case((lately < limit, limit - lately), else_=0)
+    is_sent = segments.whitelisted(settings, dialect, now)
+    return sa.case((sa.and_(is_sent, waiting.c.number > room), waiting.c.number - room), else_=0)
 
 
 def _by_user(*chosen: sa.ColumnElement[bool]) -> sa.Subquery:

@@ -76,8 +76,23 @@ async def test_what_waits_under_the_settings_in_force_is_no_matter_of_other_sett
         assert not told["guard"]["held"]
         assert "HELD" not in "".join(told["surprises"])
     wanted = way.settings(guard='max_creates = "unlimited"\nmax_events_per_user = 1')
-    hold = {"what": "event", "reason": "max_events_per_user", "count": 3, "allowed": 1}
-    assert planned(way, wanted, before)["guard"]["holds"] == [hold]
+    hold = {"what": "event", "reason": "max_events_per_user", "count": 1, "allowed": 1}
+    assert planned(way, wanted, before)["guard"]["holds"] == [hold], "two wait anyway"
+
+
+async def test_what_other_settings_hold_is_told_where_they_let_as_much_of_somebody_else_go(way: Way) -> None:
+    def limited(plan: str) -> Settings:
+        segments = f'"All" = {{ attribute = "plan", is = "{plan}" }}'
+        return way.settings(guard='max_creates = "unlimited"\nmax_events_per_user = 1', segments=segments)
+
+    free, pro = limited("free"), limited("pro")
+    for user, its_plan in (("u1", "free"), ("u2", "pro")):
+        way.tell(free, "identify", user=user, traits={"plan": its_plan})
+        for _ in range(3):
+            way.tell(free, "track", user=user, event="Paid")
+    hold = {"what": "event", "reason": "max_events_per_user", "count": 2, "allowed": 1}
+    assert planned(way, free)["guard"]["holds"] == [hold]
+    assert planned(way, pro, free)["guard"]["holds"] == [hold]
 
 
 def test_the_way_back_is_held_by_a_lower_limit_and_by_nothing_that_waits_anyway(

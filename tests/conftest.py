@@ -61,14 +61,23 @@ def postgres_server() -> Iterator[sa.URL]:
             pytest.fail(f"no PostgreSQL can be started here, and CI must not skip: {error!r}")
         pytest.skip(f"no PostgreSQL can be started here: {error!r}")
     url = sa.make_url(server.get_uri())
-    # It goes with the tests: nothing of it has to outlive the machine, and its disk is everybody's. Processes may die.
-    _administer(url, "ALTER SYSTEM SET fsync = off")
-    _administer(url, "SELECT pg_reload_conf()")
+    _fsync(url, "off")  # it need not outlive the machine; that a process dies loses nothing all the same
     try:
         yield url
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def durable_postgres(postgres_server: sa.URL) -> Iterator[sa.URL]:
+    """The server as users have theirs; measurements take no other."""
+    if os.environ.get("CONNECTOR_TEST_POSTGRES"):
+        yield postgres_server  # not ours to set
+        return
+    _fsync(postgres_server, "on")
+    yield postgres_server
+    _fsync(postgres_server, "off")
 
 
 @pytest.fixture(scope="session")
@@ -141,6 +150,11 @@ def _administer(server: sa.URL, statement: str) -> None:
     with engine.connect() as connection:
         connection.exec_driver_sql(statement)
     engine.dispose()
+
+
+def _fsync(server: sa.URL, word: str) -> None:
+    _administer(server, f"ALTER SYSTEM SET fsync = {word}")
+    _administer(server, "SELECT pg_reload_conf()")
 
 
 def _text(url: sa.URL) -> str:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_measurement_of_webhooks_prints_every_ratio(store_kind: str, request: pytest.FixtureRequest) -> None:
     environ = dict(os.environ)
     if store_kind == "postgresql":
-        server = request.getfixturevalue("postgres_server")
+        server = request.getfixturevalue("durable_postgres")
         environ["CONNECTOR_TEST_POSTGRES"] = server.render_as_string(hide_password=False)
     command = [sys.executable, "-m", "tests.benchmarks", "webhooks", "--rounds=1", "--requests=200"]
     ran = subprocess.run(
@@ -36,7 +36,7 @@ def test_the_measurement_of_webhooks_prints_every_ratio(store_kind: str, request
 def test_the_measurement_of_imports_prints_every_ratio(store_kind: str, request: pytest.FixtureRequest) -> None:
     environ = {**os.environ, "BENCH_USERS": "300"}
     if store_kind == "postgresql":
-        server = request.getfixturevalue("postgres_server")
+        server = request.getfixturevalue("durable_postgres")
         environ["CONNECTOR_TEST_POSTGRES"] = server.render_as_string(hide_password=False)
     command = [sys.executable, "-m", "tests.benchmarks", "imports", "--rounds=1", f"--store={store_kind}"]
     ran = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
@@ -50,7 +50,7 @@ def test_the_measurement_of_imports_prints_every_ratio(store_kind: str, request:
 def test_the_measurement_of_plans_prints_its_seconds(store_kind: str, request: pytest.FixtureRequest) -> None:
     environ = {**os.environ, "BENCH_PLANNED": "300"}
     if store_kind == "postgresql":
-        server = request.getfixturevalue("postgres_server")
+        server = request.getfixturevalue("durable_postgres")
         environ["CONNECTOR_TEST_POSTGRES"] = server.render_as_string(hide_password=False)
     command = [sys.executable, "-m", "tests.benchmarks", "plans", "--rounds=1", f"--store={store_kind}"]
     ran = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
@@ -62,7 +62,7 @@ def test_the_measurement_of_plans_prints_its_seconds(store_kind: str, request: p
 def test_the_measurement_of_people_prints_every_figure(store_kind: str, request: pytest.FixtureRequest) -> None:
     environ = {**os.environ, "BENCH_USERS": "300"}
     if store_kind == "postgresql":
-        server = request.getfixturevalue("postgres_server")
+        server = request.getfixturevalue("durable_postgres")
         environ["CONNECTOR_TEST_POSTGRES"] = server.render_as_string(hide_password=False)
     command = [sys.executable, "-m", "tests.benchmarks", "people", "--rounds=1", f"--store={store_kind}"]
     ran = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)

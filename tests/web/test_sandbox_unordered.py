@@ -100,10 +100,12 @@ async def test_two_calls_of_a_person_at_once_are_noted(app: web.Application, cli
     assert await noted(client) == [("calls_overlap", {"id": "42"}, "identify None, event one")]
 
 
-async def test_one_call_after_the_other_is_as_it_has_to_be(client: Client) -> None:
-    for number in range(3):
-        await client.batch(identify(), event(str(number), "43"))
-        await client.call("DELETE", "/api/v1/customers/42")
+async def test_one_call_after_the_other_is_as_it_has_to_be(app: web.Application, client: Client) -> None:
+    """Also while somebody else's is under way, and so nothing is forgotten."""
+    async with held_up(app, client.batch(identify("41"))):
+        for number in range(3):
+            await client.batch(identify(), event(str(number), "43"))
+            await client.call("DELETE", "/api/v1/customers/42")
     assert await noted(client) == []
 
 

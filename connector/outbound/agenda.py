@@ -11,6 +11,7 @@ under way in that name, waits for these.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -109,7 +110,7 @@ def _of_users(
 def _most(settings: Settings, claimed: int) -> int:
     """How many events of each of so many users."""
     if settings.customerio.api == "batch":
-        return max(_FEWEST, min(due_events.MOST, _IN_BATCHES // claimed))
+        return max(_FEWEST, min(due_events.MOST, math.ceil(_IN_BATCHES / claimed)))
     calls = int(settings.customerio.rate_per_second * _CALL_SECONDS)
     return max(1, min(due_events.MOST, calls // claimed))
 

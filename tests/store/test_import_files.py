@@ -288,7 +288,7 @@ def test_others_write_while_an_import_runs(db: Database, tmp_path: Path) -> None
             began = time.monotonic()
             other.write(inbox.append, inbox.CUSTOMERIO, [Received(str(len(waits)), NOW, b"{}")])
             waits.append(time.monotonic() - began)
-            time.sleep(0.01)
+            time.sleep(0.01)  # others write now and then; waiting for nothing, they would only slow each other
         other.close()
 
     def run() -> float:

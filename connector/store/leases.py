@@ -66,7 +66,8 @@ def claim(
     untried = [sa.case((pending.c.attempts > 0, 1), else_=0)] if untried_first else []
     due = (
         sa.select(pending.c.user_id)
-        .where(pending.c.due_at <= now, NOT_PARKED, *chosen)
+        # Who was locked when the leases ran out, and isn't any more, keeps theirs until the next claim says so.
+        .where(pending.c.due_at <= now, pending.c.lease.is_(None), NOT_PARKED, *chosen)
         .order_by(*untried, pending.c.priority, pending.c.due_at)
         .limit(limit)
         # Without SKIP LOCKED two workers wait for each other's claim, then take the same users.

@@ -557,6 +557,31 @@ def test_of_whom_a_lease_ran_out_nobody_knows_what_was_sent(db: Database) -> Non
     assert given.rows(db, schema.mirror, "user_id", "unsure") == [("U1", "*"), ("U2", "")]
 
 
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
+def test_whose_lease_ran_out_while_somebody_marked_them_is_not_taken_without_a_word_of_it(
+    store_url: str, db: Database
+) -> None:
+    """The row is locked when it is looked for leases that ran out, and free when it is looked for who is due."""
+    given.sent(db, given.person("U1"), given.person("U2"))
+    mark(db, "U1", "U2")
+    claim(db, "a")
+    other = Database(store_url)
+    with other.transaction() as marking:
+        pending.mark(marking, ["U1"], NOW + LEASE, CHANGED)
+
+        def let_go(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+            if statement.startswith("WITH due AS"):
+                marking.commit()
+
+        sa.event.listen(db.writer, "before_cursor_execute", let_go)
+        assert claim(db, "b", NOW + LEASE) == ["U2"]
+        sa.event.remove(db.writer, "before_cursor_execute", let_go)
+        assert not marking.in_transaction()
+    other.close()
+    assert claim(db, "c", NOW + LEASE) == ["U1"]
+    assert given.rows(db, schema.mirror, "user_id", "unsure") == [("U1", "*"), ("U2", "*")]
+
+
 def test_giving_back_and_marking_do_not_wait_for_each_other(store_url: str, db: Database) -> None:
     """Whoever locks several rows does so in one order."""
     names = [f"W{number:03}" for number in range(300)]

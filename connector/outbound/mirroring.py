@@ -8,6 +8,7 @@ from connector.core import encode, mapping
 from connector.outbound.notes import Terms
 from connector.outbound.preparation import Prepared
 from connector.records import EVERYTHING, CustomerId, Mirror
+from connector.store import pending
 
 NO_VERSION = -1  # that no user has: there is more to send
 
@@ -56,7 +57,7 @@ def after(prepared: Prepared, accepted: Sequence[encode.Part], terms: Terms) -> 
         mapping_hash=terms.mapping_hash,
         version=user.version,
         sent_ts=decision.timestamp,
-        created_at=before.created_at if before else now,
+        created_at=now if before is None or (accepted and is_perhaps_new(prepared)) else before.created_at,
         synced_at=now,
         release=before.release if before else prepared.claim.release,
         left_at=(before.left_at or now) if before is not None and decision.until is not None else None,
@@ -64,6 +65,19 @@ def after(prepared: Prepared, accepted: Sequence[encode.Part], terms: Terms) -> 
         opt_sent_at=opt_sent_at,
         anonymous_ids=list(visitors),
     )
+
+
+def is_perhaps_new(prepared: Prepared) -> bool:
+    """Whether an update may make the person: nobody heard what came of their create."""
+    sent = prepared.subject.mirror
+    never_heard_of = sent is not None and sent.unsure == EVERYTHING and not sent.attributes
+    return never_heard_of or was_perhaps_deleted(prepared)
+
+
+def was_perhaps_deleted(prepared: Prepared) -> bool:
+    """Nobody knows whether a delete was applied before they came back."""
+    sent = prepared.subject.mirror
+    return sent is not None and sent.unsure == EVERYTHING and prepared.claim.release in pending.DELETES
 
 
 def unsure(each: Prepared, accepted: Sequence[encode.Part], before: Mirror | None) -> str:

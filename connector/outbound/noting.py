@@ -15,7 +15,7 @@ from connector.outbound.notes import Notes, Terms, Unsent
 from connector.outbound.preparation import AWAITS_PASS, Prepared
 from connector.outbound.results import Result
 from connector.outbound.tally import Tally
-from connector.records import EVERYTHING, Mirror
+from connector.records import Mirror
 from connector.store import leases, mirror, pending
 from connector.store.attempts import Attempt
 
@@ -156,7 +156,7 @@ def _delivered(tally: Tally, notes: Notes, result: Result, terms: Terms) -> None
             notes.deleted.append(each.user_id)
         case _:
             tally.updated += 1
-            if was_perhaps_deleted(each):
+            if mirroring.was_perhaps_deleted(each):
                 notes.deleted.append(each.user_id)
     _accepted(notes, result, mirroring.after(each, result.accepted, terms))
     notes.log_rows += [
@@ -246,9 +246,3 @@ def _looked_at(tally: Tally, notes: Notes, each: Prepared, terms: Terms) -> None
         subject = each.subject
         seen = mirror.Looked(each.user_id, subject.segment_bits, terms.mapping_hash, subject.user.version, left_at)
         notes.touched.append(seen)
-
-
-def was_perhaps_deleted(each: Prepared) -> bool:
-    """Nobody knows whether a delete was applied before they came back."""
-    sent = each.subject.mirror
-    return sent is not None and sent.unsure == EVERYTHING and each.claim.release in pending.DELETES

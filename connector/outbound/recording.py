@@ -95,7 +95,7 @@ def _write(connection: Connection, lease: str, notes: Notes, terms: Terms) -> No
 def _changes_users(each: Prepared) -> bool:
     """Whether its record says who names whom, or what is known of the user."""
     decision = each.decision
-    is_someone_else = decision.verb in {"create", "delete"} or noting.was_perhaps_deleted(each)
+    is_someone_else = decision.verb in {"create", "delete"} or mirroring.is_perhaps_new(each)
     return is_someone_else or decision.renamed is not None or mirroring.opts_out(each)
 
 

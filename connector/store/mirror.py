@@ -61,11 +61,12 @@ def withdraw(connection: Connection, begun: Mapping[str, Mirror | None]) -> None
 
 
 def _count(connection: Connection, people: Sequence[Mirror]) -> None:
-    """Before they are written: who is a person there already is not created."""
+    """Before they are written: who is a person there already is not created, and who may be one is counted when they
+    are heard of."""
     happened: Counter[tuple[guarded.What, datetime]] = Counter()
     happened.update(("delete", person.deleted_at) for person in people if person.deleted_at is not None)
     new = [each for each in people if each.release == "guard" and each.created_at == each.synced_at]
-    if new := [each for each in new if each.deleted_at is None]:
+    if new := [each for each in new if each.deleted_at is None and each.unsure != EVERYTHING]:
         sure = mirror.c.deleted_at.is_(None), mirror.c.unsure != EVERYTHING
         live = mirror.c.user_id.in_(database.texts(connection)), *sure
         chosen = sa.select(mirror.c.user_id).where(*live)

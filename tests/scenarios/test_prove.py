@@ -64,8 +64,8 @@ def test_nothing_is_lost_doubled_out_of_order_or_wrong_after_twenty_kills(
 ) -> None:
     options = ["--store", empty_store_url, *_restarts(empty_store_url)] if store_kind == "postgresql" else []
     status, found, said = prove(tmp_path, "--kills", "20", "--events", "20000", *options)
-    shown = json.dumps({**found, "cases": found["cases"][:10]}, indent=1) + said
-    assert (status, found["holds"], found["cases"]) == (0, True, []), shown
+    shown = json.dumps({"cases": found.pop("cases")[:10], **found}, indent=1) + said
+    assert (status, found["holds"]) == (0, True), shown
     assert (found["kills"], found["restarts"]) == (20, 2 if "--restart-command" in options else 0)
     assert found["webhooks"] >= 20_000
     assert found["events_out"] >= 4_000

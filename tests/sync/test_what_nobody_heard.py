@@ -16,8 +16,9 @@ from connector import app
 from connector.commands import sync as syncing
 from connector.outbound import full_pass
 from connector.outbound.worker import Worker
+from connector.records import Received
 from connector.settings import Settings
-from connector.store import leases, pending, schema
+from connector.store import inbox, leases, pending, schema
 from connector.store.database import Database
 from tests.places import Give, Place
 from tests.store import given
@@ -153,6 +154,31 @@ async def test_a_person_whose_delete_was_applied_unheard_and_who_comes_back_is_t
     assert api.people["u1"]["seq"] == 1
 
 
+async def test_who_comes_back_after_a_delete_that_nobody_heard_of_is_opted_out_by_a_late_word_from_before(
+    db: Database, place: Place, give: Give, clock: Clock
+) -> None:
+    async with customerio() as (api, url):
+        settings = settings_for(place, url, '[people.delete]\nenabled = true\nblind = true\ngrace = "1h"')
+        give(settings, user(1))
+        await syncing.sync(db, settings, clock)
+        give(settings, user(1, plan="free"))
+        await syncing.sync(db, settings, clock)
+        clock.move(hours=2)
+        said_at = int(clock.now.timestamp())
+        api.fails = 3
+        await syncing.sync(db, settings, clock)
+        assert api.people == {}
+        give(settings, user(1))
+        clock.move(hours=2)
+        await syncing.sync(db, settings, clock)
+        assert "unsubscribed" not in api.people["u1"], "nobody has told us yet"
+        clock.move(minutes=1)
+        body = given.webhook("late", "customer.unsubscribed", at=said_at, identifiers={"id": "u1"})
+        db.write(inbox.append, inbox.CUSTOMERIO, [Received("late", clock.now, body)])
+        await syncing.sync(db, settings, clock)
+    assert api.people["u1"]["unsubscribed"] is True
+
+
 async def test_a_person_whose_create_was_applied_unheard_is_known_as_one(
     db: Database, place: Place, give: Give, clock: Clock
 ) -> None:
@@ -275,6 +301,9 @@ async def test_a_create_whose_worker_ended_in_the_call_is_nobodys_orphan(
         for _ in range(3):
             clock.move(hours=2)
             await syncing.sync(db, settings, clock)
+    names = [value for kind, value in given.rows(db, schema.identifiers, "kind", "value") if kind == "customer_id"]
+    assert names == ([] if leaves else ["u1"])
+    assert leaves or ("create", 1) in given.rows(db, schema.guarded, "what", "count")
     there = {"email": "u1@example.com", "hull_segments": ["Paying"], "seq": 1}
     assert api.people == ({} if leaves else {"u1": there})
 

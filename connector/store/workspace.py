@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from connector.store import database
 from connector.store.schema import mirror, workspace
 
 _ONLY = 1
@@ -16,13 +17,16 @@ _ONLY = 1
 
 def claim(connection: Connection, environment_id: str) -> str:
     """The workspace that the store belongs to: this one, when nobody was sent to another yet."""
-    owner: str | None = connection.execute(
-        sa.select(workspace.c.environment_id).where(workspace.c.id == _ONLY)
-    ).scalar()
+    whose = sa.select(workspace.c.environment_id).where(workspace.c.id == _ONLY)
+    if connection.execute(whose).scalar() == environment_id:
+        return environment_id
+    first = database.insert(connection, workspace).values(id=_ONLY, environment_id=environment_id)
+    # Several workers of a new store come here at once; whoever is later sees whose it is by then.
+    connection.execute(first.on_conflict_do_nothing())
+    owner: str = connection.execute(whose.with_for_update()).scalar_one()
     if owner == environment_id:
         return environment_id
-    if owner is not None and connection.execute(sa.select(sa.exists(sa.select(1).select_from(mirror)))).scalar_one():
+    if connection.execute(sa.select(sa.exists(sa.select(1).select_from(mirror)))).scalar_one():
         return owner
-    connection.execute(sa.delete(workspace))
-    connection.execute(sa.insert(workspace).values(id=_ONLY, environment_id=environment_id))
+    connection.execute(sa.update(workspace).values(environment_id=environment_id))
     return environment_id

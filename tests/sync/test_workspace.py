@@ -6,13 +6,15 @@ import time
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from connector import app, errors
 from connector.commands import sync as syncing
 from connector.sandbox import state, track_api
-from connector.store import workspace
+from connector.store import schema, workspace
 from connector.store.database import Database
 from tests.places import API_KEY, SITE_ID, Give, Place, Sandbox
+from tests.store import given
 
 PEOPLE = {"people": 'segments = ["All"]', "segments": '"All" = { everyone = true }'}
 
@@ -52,6 +54,21 @@ async def test_a_store_that_sent_nobody_yet_takes_the_workspace_it_meets(
     settings = place.write().settings()
     give(settings, user(1))
     assert (await syncing.sync(db, settings, app.now)).tally.created == 1
+
+
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
+def test_of_two_workers_that_meet_a_new_store_at_once_each_hears_whose_it_is(store_url: str, db: Database) -> None:
+    other = Database(store_url)
+
+    def faster(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.startswith("INSERT INTO workspace"):
+            other.write(workspace.claim, "1")
+
+    sa.event.listen(db.writer, "before_cursor_execute", faster)
+    assert db.write(workspace.claim, "1") == "1"
+    sa.event.remove(db.writer, "before_cursor_execute", faster)
+    other.close()
+    assert given.rows(db, schema.workspace, "environment_id") == ["1"]
 
 
 async def test_a_workspace_in_another_region_gets_nothing(db: Database, place: Place, give: Give) -> None:

@@ -261,7 +261,7 @@ async def _at_work(
     if SERVE in parts:
         endless |= receiving.tasks()
         ended["retention"] = lambda: retention.run(db, current.kept, now, ending)
-        ended["indexes"] = lambda: indexing.run(db, current.get, ending)
+        ended["indexes"] = lambda: indexing.run(db, current.get, current.is_stale, ending)
     if WORK in parts:
         ended |= {"worker": outbound.work, "pass": outbound.passes}
 

@@ -9,7 +9,7 @@ goes: while it can't answer, nothing is removed. The receipt has nothing in it t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -116,14 +116,13 @@ async def erase(
     reader = Reader(db, lambda: settings, clock)
     await reader.read_outstanding()
     await db.on_thread(lambda: adopting.adopt(db, clock))
-    user_ids = db.read(_whom, given)
-    if not user_ids:
+    if not db.read(_whom, given):
         kept = db.read(kept_out.of_value, given)
         return Receipt(None, kept[0].at, clock(), kept=db.read(kept_out.of_moment, kept[0].at))
     if here_only:
-        begun, answered = db.write(_begin, user_ids, settings, clock()), None
+        begun, answered = db.write(_begin, given, settings, clock()), None
     else:
-        begun, answered = await _suppress(db, settings, user_ids, clock)
+        begun, answered = await _suppress(db, settings, given, clock)
     # What arrived since then is ignored now, and what was read before is looked through.
     await reader.read_outstanding()
     return await db.on_thread(lambda: _remove(db, settings, begun, answered, rejects, clock))
@@ -142,15 +141,22 @@ def _whom(connection: Connection, given: str) -> list[str]:
     return erasure.written_again(connection, given)
 
 
-def _begin(connection: Connection, user_ids: Sequence[str], settings: Settings, now: datetime) -> Erasure:
+def _begin(connection: Connection, given: str, settings: Settings, now: datetime) -> Erasure:
     database.lock_identities(connection)
+    try:
+        # Once more: a reader may have merged them into somebody since.
+        user_ids = _whom(connection, given)
+    except errors.Failed as error:
+        raise errors.Failed(f"who is who has just changed: {error}. Nothing was removed; run it again") from error
+    if not user_ids:
+        raise errors.Failed("another command has just erased them; run it again")
     everyone = erasure.with_merged(connection, user_ids)
     today = [mapping.customer_id(each, settings) for each in users.load(connection, everyone).values()]
     return erasure.begin(connection, everyone, [each for each in today if isinstance(each, CustomerId)], now)
 
 
 async def _suppress(
-    db: Database, settings: Settings, user_ids: Sequence[str], clock: Callable[[], datetime]
+    db: Database, settings: Settings, given: str, clock: Callable[[], datetime]
 ) -> tuple[Erasure, Answered]:
     """Keeps them out and suppresses them. Who can't be suppressed now is not even begun with, as far as can be told."""
     if not settings.customerio.site_id:
@@ -161,7 +167,7 @@ async def _suppress(
             await suppressing.require_workspace(db, settings, client)
         except errors.Failed as error:
             raise errors.Failed(f"{error}: {NOTHING_REMOVED}") from error
-        begun = db.write(_begin, user_ids, settings, clock())
+        begun = db.write(_begin, given, settings, clock())
         answered = await suppressing.send(client, "suppress", begun.known_as)
     if (refusal := answered.refusal) is not None:
         raise errors.Failed(

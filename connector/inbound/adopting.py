@@ -23,7 +23,7 @@ from connector.inbound import due, identities
 from connector.inbound.identities import Identities
 from connector.records import Identifier, User
 from connector.settings import Settings
-from connector.store import database, kept_out, nameless, users
+from connector.store import database, kept_out, nameless, pending, users
 from connector.store.database import Database
 
 
@@ -47,11 +47,13 @@ def adopt(db: Database, clock: Callable[[], datetime]) -> int:
 
 def _adopt(connection: Connection, user_ids: Sequence[str], now: datetime) -> None:
     database.lock_identities(connection)
+    users.lock(connection, user_ids)
     rows = users.load(connection, user_ids)
     wanted = {each.id: _names(each) for each in rows.values() if each.merged_into is None}
     gone = kept_out.among(connection, {name for names in wanted.values() for name in names})
     wanted = {user_id: [] if gone.intersection(names) else names for user_id, names in wanted.items()}
     known = users.find(connection, [name for names in wanted.values() for name in names])
+    users.lock(connection, known.values())
     drafts = {
         each.id: identities.draft_of(each)
         for each in [*users.load(connection, sorted(set(known.values()))).values(), *rows.values()]
@@ -76,6 +78,7 @@ def _adopt(connection: Connection, user_ids: Sequence[str], now: datetime) -> No
                 moved.add(user_id)
     # An address that they had before names nobody now, so that someone else can come with it.
     users.forget(connection, [(name, owner) for name, owner in so_far if name.kind == "email" and owner in moved])
+    pending.lock(connection, who.users)
     who.write(connection, None, now)
 
 

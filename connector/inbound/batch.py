@@ -34,9 +34,8 @@ class Batch:
         """Everything, in the caller's transaction."""
         doubtful = self._doubtful(connection)
         due_of = {self.identities.survivor(user_id) for user_id in due.users_of(self.events)}
-        if due_of:
-            # What is written below locks some of them, and then others: a worker could wait for us, and we for it.
-            pending.lock(connection, {*due_of, *self.identities.users, *self.words, *self.reachable})
+        # What is written below locks some of them, and then others: a worker could wait for us, and we for it.
+        pending.lock(connection, {*due_of, *self.identities.users, *self.words, *self.reachable})
         self.identities.write(connection, settings, now)
         events.add(connection, [self._placed(event) for event in self.events])
         due_events.mark(connection, due_of, now)

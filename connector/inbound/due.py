@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -40,6 +40,8 @@ TOO_OLD = "too_old"
 NO_USER = "no_user"
 UNREADABLE = "unreadable"
 _CHUNK = 500
+# After an edit: by then nobody sends by the settings before it.
+_NOTICED = timedelta(minutes=2)
 
 _log = log.get("events")
 
@@ -143,17 +145,24 @@ def _readable(db: Database, ids: Sequence[int]) -> list[Event]:
 
 
 def look_again(db: Database, settings: Settings, clock: Callable[[], datetime]) -> None:
-    """Whoever's events wait for what the settings have said until now is due, once they say something else."""
+    """Whoever's events wait for what the settings have said until now is due, once they say something else. And again
+    when every process has noticed: one that hasn't yet may have put somebody off in between."""
     terms = facts.Waiting(
         settings.guard.max_events_per_user, settings.events.wait.total_seconds(), settings.events.anonymous
     )
-    if db.read(facts.waited_for) == terms:
+    before, again_at = db.read(facts.waited_for)
+    if before == terms and again_at is None:
         return
+    now = clock()
+    if before != terms:
+        again_at = now + _NOTICED
+    elif again_at is not None and now >= again_at:
+        again_at = None
     after = ""
     while user_ids := db.read(due_events.waiting, after, _CHUNK):
         db.write(_mark, user_ids, clock())
         after = user_ids[-1]
-    db.write(facts.wait_for, terms)
+    db.write(facts.wait_for, terms, again_at)
 
 
 def _mark(connection: Connection, user_ids: Sequence[str], now: datetime) -> None:

@@ -98,6 +98,7 @@ class Identities:
         """Looks the identifiers up; of `alone` only whose they are, of `whole` these users too."""
         wanted = set(whole)
         known = users.find(connection, [*wanted, *alone])
+        users.lock(connection, known.values())  # they are written as they are read here
         loaded = users.load(connection, sorted({known[each] for each in wanted if each in known}))
         # SQL may have deleted a user and left what named them: it names nobody.
         orphans = {each: known.pop(each) for each in wanted if each in known and known[each] not in loaded}

@@ -47,6 +47,7 @@ def upsert(connection: Connection, rows: Sequence[UserRow], now: datetime, opt_o
             continue
         theirs = erased.without(row, gone)
         results.append(_take(known, said if theirs is row else _said(theirs), theirs, now, words, opt_out))
+    pending.lock(connection, known.users)
     known.write(connection, None, now)
     batch.learn(connection, known, words, now)
     return results
@@ -82,8 +83,7 @@ def events(
         results.append("stored" if send is None else _fate(event, now))
     placed = [replace(event, user_id=known.survivor(str(event.user_id))) for event in placed]
     due_of = due.users_of(placed)
-    if due_of:
-        pending.lock(connection, due_of | known.users)
+    pending.lock(connection, due_of | known.users)
     known.write(connection, None, now)
     event_store.add(connection, placed)
     due_events.mark(connection, due_of, now)

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from connector import errors, log
 from connector.core import guard
 from connector.outbound import full_pass, limits
+from connector.records import Seen
 from connector.settings import Settings
 from connector.store import approvals, database, facts, held, pending, runs, users
 from connector.store.database import Database
@@ -42,12 +43,25 @@ def approve(
         raise errors.Misconfigured(f"{hold.hash} {why}: run `connector sync` to see what would happen now")
     if hold.what == held.RENAME and first is not None:
         raise errors.Misconfigured(f"{hold.hash} is one change of all ids: it goes as a whole, without --first")
+    return _let_all_go(db, settings, hold, first, now, going)
+
+
+def _let_all_go(
+    db: Database,
+    settings: Settings,
+    hold: held.Hold,
+    first: int | None,
+    now: datetime,
+    going: Callable[[], bool],
+    with_the: str | None = None,
+) -> int:
+    """As `approve`; `with_the` settings of this hash it was approved, which then counts for them no more."""
     released = 0
     while first is None or released < first:
         if not going():
             raise full_pass.CutShort
         size = CHUNK if first is None else min(CHUNK, first - released)
-        count = db.write(_release, hold, size, now)
+        count = db.write(_release, hold, size, now, with_the)
         released += count
         if count < size:
             break
@@ -55,7 +69,7 @@ def approve(
         # What was odd is so no more: the next pass compares with what is there now.
         noted, _ = limits.look(db, settings)
         shrank = hold.reason == "store_shrank"
-        db.write(facts.see, replace(noted, users=db.read(users.count)) if shrank else noted)
+        db.write(_see, replace(noted, users=db.read(users.count)) if shrank else noted, hold.what, with_the)
         if hold.what == held.RENAME:
             full_pass.look_again(db)
         # Last: where this stops halfway, a pass finds the hold and goes on.
@@ -76,13 +90,22 @@ def _hold(db: Database, prefix: str) -> held.Hold:
     return found[0]
 
 
-def _release(connection: Connection, hold: held.Hold, limit: int, now: datetime) -> int:
+def _release(connection: Connection, hold: held.Hold, limit: int, now: datetime, with_the: str | None) -> int:
     if hold.what == held.RENAME:
         return 0
     database.lock_identities(connection)  # or a merge takes one of them away between the next two statements
     user_ids = held.approvable(connection, hold, limit)
     _let_go(connection, hold.what, user_ids, now)
+    if with_the is not None:
+        # Here: whoever is killed after this leaves no approval for others. With the last of them it is over.
+        approvals.used(connection, with_the, hold.what, len(user_ids) if len(user_ids) == limit else None)
     return len(user_ids)
+
+
+def _see(connection: Connection, noted: Seen, what: str, with_the: str | None) -> None:
+    facts.see(connection, noted)
+    if with_the is not None:
+        approvals.used(connection, with_the, what)
 
 
 def _release_some(connection: Connection, what: str, user_ids: Sequence[str], settings_hash: str, now: datetime) -> int:
@@ -122,8 +145,7 @@ def with_the_settings(
         if not full_pass.approved(db, settings, hold, now):
             continue
         if only is None:
-            released = approve(db, settings, hold.hash, None, now, going)
-            db.write(approvals.used, settings.sent_hash(), hold.what)
+            released = _let_all_go(db, settings, hold, None, now, going, settings.sent_hash())
             if hold.what == held.RENAME:
                 db.write(runs.ask, now)
         elif hold.what == held.RENAME:

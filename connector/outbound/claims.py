@@ -23,6 +23,7 @@ from connector.store.database import Database
 LEASE = timedelta(seconds=60)
 
 _RENEWED_EACH = 20.0
+_HELD = LEASE.total_seconds() - 2 * TOTAL_SECONDS  # seconds
 
 _log = log.get("worker")
 
@@ -63,8 +64,7 @@ class Claims:
     def not_after(self, prepared: Sequence[Prepared]) -> Callable[[], float]:
         """The last moment to begin a try for all of them: whoever comes by an old lease must not be overtaken."""
         theirs = {each.claim.lease: self._leases[each.claim.lease] for each in prepared}.values()
-        held = LEASE.total_seconds() - 2 * TOTAL_SECONDS
-        return lambda: min(lease.renewed for lease in theirs) + held
+        return lambda: min(lease.renewed for lease in theirs) + _HELD
 
     async def keep(self) -> None:
         """Renews all of them, until it is cancelled."""
@@ -73,7 +73,9 @@ class Claims:
             for lease in list(self._leases.values()):
                 renewed, now = time.monotonic(), self._clock()
                 try:
-                    if await self._db.run(leases.renew, lease.token, now, now + LEASE):
+                    ours = await self._db.run(leases.renew, lease.token, now, now + LEASE)
+                    # So late, others may have taken some first; before that, who is missing is just being recorded.
+                    if lease.users <= ours or (ours and time.monotonic() < lease.renewed + _HELD):
                         lease.renewed = renewed
                 except sa.exc.SQLAlchemyError as error:
                     # The store is away. What isn't renewed in time begins no new call.

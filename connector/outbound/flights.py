@@ -172,17 +172,19 @@ class Flights:
 
     async def begin(self, prepared: list[Prepared]) -> list[Prepared]:
         """Before they are sent: whoever is created is noted as a person of whom nothing is sure yet. Returns who goes
-        out; where another worker was faster with a customer id, those who would be created are left to the next claim.
-        """
+        out. Who is another by now, and all who would be created where another worker was faster with a customer id, are
+        left to the next claim."""
         creates = [each for each in prepared if each.decision.verb == "create"]
         if not creates:
             return prepared
         try:
-            await self._db.run(recording.begin, creates, self._terms())
-            self._begun |= {each.user_id: each.subject.mirror for each in creates}
-        except sa.exc.IntegrityError:
-            await self.give_back(creates)
-            return [each for each in prepared if each.decision.verb != "create"]
+            begun = await self._db.run(recording.begin, creates, self._terms())
+        except sa.exc.DBAPIError:
+            begun = set()
+        self._begun |= {each.user_id: each.subject.mirror for each in creates if each.user_id in begun}
+        if left := [each for each in creates if each.user_id not in begun]:
+            await self.give_back(left)
+            prepared = [each for each in prepared if each.decision.verb != "create" or each.user_id in begun]
         return prepared
 
     def send(self, prepared: Sequence[Prepared]) -> None:

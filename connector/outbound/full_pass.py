@@ -31,7 +31,7 @@ from connector.core import hold_words
 from connector.outbound import entering, holding, limits, preparation
 from connector.outbound.many_ids import ManyIds
 from connector.settings import Settings
-from connector.store import approvals, backlog, database, facts, held, mirror, pending, runs, users
+from connector.store import approvals, backlog, database, facts, held, mirror, pending, runs, standing, users
 from connector.store.database import Database
 
 CHUNK = 1000
@@ -185,7 +185,7 @@ def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
     with db.reader.begin() as connection:
         # Nobody leaves for being looked at late: all of one pass do so at one moment.
         now = turn.now()
-        for some in _in_chunks(mirror.differing(connection, settings, now)):
+        for some in _in_chunks(standing.differing(connection, settings, now)):
             missing.add(each.user_id for each in some if not each.is_person)
             outside.add(some, settings, now)
             inside = [each for each in some if each.is_person and not each.outside]
@@ -193,8 +193,10 @@ def _find(db: Database, settings: Settings, turn: _Pass, found: Found) -> None:
             left = turn.theirs(each.user_id for each in some if each.outside and each.left_at is None)
             back = turn.theirs(each.user_id for each in inside if each.left_at is not None)
             turn.now()
-            if changed or left or back:
-                db.write(_note, changed, left, back, now)
+            if changed:
+                db.write(_note, changed, now)
+            if left or back:
+                db.write(_move, left, back, now)
             found.changed += len(changed)
     seen, suspicion = limits.look(db, settings)
     limits.forget(db, now)
@@ -220,7 +222,7 @@ def _look_at(db: Database, turn: _Pass, only: frozenset[str], found: Found) -> N
         if hold.what == held.CREATE:
             creates = listed
     found.holds = theirs
-    db.write(_note, sorted(only - creates), [], [], turn.now())
+    db.write(_note, sorted(only - creates), turn.now())
 
 
 @dataclass
@@ -230,7 +232,7 @@ class _Outside:
     waiting: ManyIds = field(default_factory=ManyIds)
     due: ManyIds = field(default_factory=ManyIds)
 
-    def add(self, some: Sequence[mirror.Differing], settings: Settings, now: datetime) -> None:
+    def add(self, some: Sequence[standing.Differing], settings: Settings, now: datetime) -> None:
         grace = settings.people.delete.grace
         waiting = [each for each in some if each.outside and not each.let_go]
         self.waiting.add(each.user_id for each in waiting)
@@ -242,12 +244,14 @@ def _try_anew(connection: Connection, mapping_hash: str, now: datetime, only: Co
     backlog.look_again(connection, mapping_hash, now, only)
 
 
-def _note(
-    connection: Connection, changed: Sequence[str], left: Sequence[str], back: Sequence[str], now: datetime
-) -> None:
+def _note(connection: Connection, changed: Sequence[str], now: datetime) -> None:
     """Who was merged away meanwhile is left out here and below: they can't be found under the lock."""
     database.lock_identities(connection)
     pending.mark(connection, users.present(connection, changed), now, pending.FULL_PASS)
+
+
+def _move(connection: Connection, left: Sequence[str], back: Sequence[str], now: datetime) -> None:
+    mirror.lock(connection, [*left, *back])
     mirror.leave(connection, left, now)
     mirror.come_back(connection, back)
 
@@ -333,6 +337,6 @@ def _creates(db: Database, settings: Settings, missing: ManyIds, turn: _Pass, fo
     return creates
 
 
-def _in_chunks(found: Iterator[mirror.Differing]) -> Iterator[list[mirror.Differing]]:
+def _in_chunks(found: Iterator[standing.Differing]) -> Iterator[list[standing.Differing]]:
     while some := list(islice(found, CHUNK)):
         yield some

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy.engine import Connection
@@ -26,20 +27,20 @@ def hold(
     raises when it isn't the pass's turn any more."""
     hold_id = db.read(held.next_id)
     _take_off(db, what, wanted, turn)
-    came = 0
     for chunk in wanted.chunks():
         turn()
         listed = db.read(held.among, what, chunk)
         new = sorted(user_id for user_id in chunk if user_id not in listed)
         if new:
             db.write(_enter, what, new, hold_id)
-            came += len(new)
     now = turn()
     current = next(iter(db.read(held.current, what)), None)
     is_same = current is not None and current.reason == verdict.reason
-    if current is not None and is_same and not came and current.valid(settings.sent_hash(), now):
+    # Whoever a pass entered that was stopped before it opened their hold has come too.
+    is_good = current is not None and current.valid(settings.sent_hash(), now) and not db.read(held.came_since, current)
+    if current is not None and is_same and is_good:
         db.write(held.recount, current.id, len(wanted), verdict.allowed or 0)
-        return db.read(held.current, what)[0]
+        return replace(current, count=len(wanted), allowed=verdict.allowed or 0)
     return db.write(
         held.open_hold,
         hold_id=hold_id,

@@ -107,7 +107,7 @@ class Outbound:
                 due = True
                 self._edited.clear()
             may = settings.customerio.site_id and not self._is_stale()
-            if may and (due or await self._db.run_read(runs.asked)):
+            if may and (due or await self._db.run_read(runs.asked, self._clock())):
                 began = self._clock()
                 due = await self._pass(settings) is None
             await self._rest()

@@ -15,9 +15,12 @@ NO_VERSION = -1  # that no user has: there is more to send
 
 def known_by(prepared: Prepared) -> CustomerId:
     """What the person is known by after all parts."""
-    decision = prepared.decision
-    if decision.renamed is not None:
-        return decision.renamed
+    renamed = prepared.decision.renamed
+    return renamed if renamed is not None else was_known_by(prepared)
+
+
+def was_known_by(prepared: Prepared) -> CustomerId:
+    """What the person is known by until they get another id."""
     sent = prepared.subject.mirror
     if sent is not None and sent.deleted_at is None:
         return CustomerId(sent.id_kind, sent.customer_id)

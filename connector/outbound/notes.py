@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -38,6 +39,17 @@ class Notes:
     sent: list[int] = field(default_factory=list)
     events_parked: dict[int, str] = field(default_factory=dict)
     unsent: dict[str, Unsent] = field(default_factory=dict)  # who has events that wait
+
+
+@dataclass(frozen=True, slots=True)
+class Meanwhile:
+    """What others have done since these calls went out. `owners` says by customer id whose person that is by now.
+    `heirs` are by who was merged, where the user into whom they were has their person now; `doubts` are the versions of
+    those of whom nothing is sure."""
+
+    owners: Mapping[str, str] = field(default_factory=dict)
+    heirs: Mapping[str, str] = field(default_factory=dict)
+    doubts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -11,11 +12,11 @@ from connector.core import encode, mapping, retry
 from connector.core.activity import Unsendable
 from connector.core.outcome import UNHEARD, Delivered, Later, Refused, Stopped
 from connector.outbound import agenda, mirroring
-from connector.outbound.notes import Notes, Terms, Unsent
+from connector.outbound.notes import Meanwhile, Notes, Terms, Unsent
 from connector.outbound.preparation import AWAITS_PASS, Prepared
 from connector.outbound.results import Result
 from connector.outbound.tally import Tally
-from connector.records import Mirror
+from connector.records import EVERYTHING, Mirror
 from connector.store import leases, mirror, pending
 from connector.store.attempts import Attempt
 
@@ -23,14 +24,14 @@ _LOOK_AGAIN = timedelta(minutes=1)
 _WAITS_WITH = {"leaving": pending.DELETES, "just_deleted": pending.CREATES}
 
 
-def came_of(tally: Tally, notes: Notes, result: Result, owners: dict[str, str], terms: Terms) -> None:
-    """Of one user. `owners` says by customer id whose person that is by now, of all whom these results are about."""
+def came_of(tally: Tally, notes: Notes, result: Result, meanwhile: Meanwhile, terms: Terms) -> None:
+    """Of one user. `meanwhile` is about all whom these results are about."""
     match result.outcome:
         case Delivered():
-            if result.prepared.parts and _is_taken(result.prepared, owners):
-                result = _astray(tally, notes, result, owners)
+            if result.prepared.parts and _is_taken(result.prepared, meanwhile):
+                result = _astray(tally, notes, result, meanwhile.owners)
             elif result.prepared.parts:
-                _delivered(tally, notes, result, terms)
+                _delivered(tally, notes, result, meanwhile, terms)
             elif not _is_untouched(result):
                 _looked_at(tally, notes, result.prepared, terms)
             if result.prepared.agenda is agenda.EMPTY:
@@ -40,9 +41,9 @@ def came_of(tally: Tally, notes: Notes, result: Result, owners: dict[str, str], 
         case Stopped():
             tally.untried += 1
             notes.untried.append(result.user_id)
-            _part_of(notes, result, owners, terms)
+            _part_of(notes, result, meanwhile, terms)
         case Refused() | Later():
-            _undelivered(tally, notes, result, result.outcome, owners, terms)
+            _undelivered(tally, notes, result, result.outcome, meanwhile, terms)
 
 
 def _is_untouched(result: Result) -> bool:
@@ -145,7 +146,7 @@ def _may_be_let_in(each: Prepared) -> bool:
     return each.decision.reason == AWAITS_PASS and (sent is None or sent.deleted_at is not None)
 
 
-def _delivered(tally: Tally, notes: Notes, result: Result, terms: Terms) -> None:
+def _delivered(tally: Tally, notes: Notes, result: Result, meanwhile: Meanwhile, terms: Terms) -> None:
     each = result.prepared
     tally.decided[each.decision.verb, each.decision.reason] += 1
     match each.decision.verb:
@@ -153,19 +154,19 @@ def _delivered(tally: Tally, notes: Notes, result: Result, terms: Terms) -> None
             tally.created += 1
         case "delete":
             tally.deleted += 1
-            notes.deleted.append(each.user_id)
+            notes.deleted.append(meanwhile.heirs.get(each.user_id, each.user_id))
         case _:
             tally.updated += 1
             if mirroring.was_perhaps_deleted(each):
                 notes.deleted.append(each.user_id)
-    _accepted(notes, result, mirroring.after(each, result.accepted, terms))
+    _accepted(notes, result, mirroring.after(each, result.accepted, terms), meanwhile)
     notes.log_rows += [
         Attempt(each.user_id, each.decision.verb, 0, None, left.reason, f"{left.name}: {left.message}")
         for left in each.decision.left_out
     ]
 
 
-def _astray(tally: Tally, notes: Notes, result: Result, owners: dict[str, str]) -> Result:
+def _astray(tally: Tally, notes: Notes, result: Result, owners: Mapping[str, str]) -> Result:
     """Who turned out to be no person of their own: where parts and events have gone is another user's. Returns what
     that makes of the events."""
     each = result.prepared
@@ -181,13 +182,21 @@ def _astray(tally: Tally, notes: Notes, result: Result, owners: dict[str, str]) 
     return replace(result, events=replace(events, sent=(), refused=refused))
 
 
-def _is_taken(each: Prepared, owners: dict[str, str]) -> bool:
+def _is_taken(each: Prepared, meanwhile: Meanwhile) -> bool:
     """Another worker was faster with the same customer id for another user."""
-    return owners.get(mirroring.known_by(each).value, each.user_id) != each.user_id
+    owner = meanwhile.owners.get(mirroring.known_by(each).value, each.user_id)
+    return owner != each.user_id and owner != meanwhile.heirs.get(each.user_id)
 
 
-def _accepted(notes: Notes, result: Result, person: Mirror) -> None:
-    """What Customer.io has taken of a person's parts, and what is known with it."""
+def _accepted(notes: Notes, result: Result, person: Mirror, meanwhile: Meanwhile) -> None:
+    """What Customer.io has taken of a person's parts, and what is known with it. Of whose person has come to another by
+    a merge, and of who was doubted since they were looked at, nothing is sure."""
+    user_id, sent = person.user_id, result.prepared.subject.mirror
+    if (heir := meanwhile.heirs.get(user_id)) is not None:
+        never = mirroring.NO_VERSION
+        person = replace(person, user_id=heir, deleted_at=None, left_at=None, version=never, unsure=EVERYTHING)
+    elif user_id in meanwhile.doubts and (sent is None or sent.version != meanwhile.doubts[user_id]):
+        person = replace(person, version=meanwhile.doubts[user_id], unsure=EVERYTHING)
     notes.people.append(person)
     renames, opts_out = result.prepared.decision.renamed is not None, mirroring.opts_out(result.prepared)
     if not renames and not opts_out:
@@ -200,10 +209,10 @@ def _accepted(notes: Notes, result: Result, person: Mirror) -> None:
 
 
 def _undelivered(
-    tally: Tally, notes: Notes, result: Result, outcome: Refused | Later, owners: dict[str, str], terms: Terms
+    tally: Tally, notes: Notes, result: Result, outcome: Refused | Later, meanwhile: Meanwhile, terms: Terms
 ) -> None:
     each, now = result.prepared, terms.now
-    _part_of(notes, result, owners, terms)
+    _part_of(notes, result, meanwhile, terms)
     since = each.claim.failing_since or now
     if isinstance(outcome, Refused) or now - since >= terms.give_up_after:
         tally.parked[outcome.reason] += 1
@@ -217,11 +226,11 @@ def _undelivered(
     )
 
 
-def _part_of(notes: Notes, result: Result, owners: dict[str, str], terms: Terms) -> None:
+def _part_of(notes: Notes, result: Result, meanwhile: Meanwhile, terms: Terms) -> None:
     """What was accepted of someone who was not delivered as a whole; they stay pending with the rest. Where nobody
     heard whether the rest was applied, they are people from now on, of whom nothing is sure."""
     each, outcome = result.prepared, result.outcome
-    if _is_taken(each, owners):
+    if _is_taken(each, meanwhile):
         return
     is_last = result.calls > 0 and not isinstance(outcome, Delivered) and outcome.reason in UNHEARD
     unheard = result.unheard or is_last
@@ -234,7 +243,7 @@ def _part_of(notes: Notes, result: Result, owners: dict[str, str], terms: Terms)
         person = replace(
             mirroring.after(each, result.accepted, terms), deleted_at=None, version=mirroring.NO_VERSION, unsure=unsure
         )
-        _accepted(notes, result, person)
+        _accepted(notes, result, person, meanwhile)
 
 
 def _looked_at(tally: Tally, notes: Notes, each: Prepared, terms: Terms) -> None:
@@ -244,5 +253,7 @@ def _looked_at(tally: Tally, notes: Notes, each: Prepared, terms: Terms) -> None
     if sent is not None:
         left_at = {"leaving": sent.left_at or terms.now, AWAITS_PASS: sent.left_at}.get(decision.reason)
         subject = each.subject
-        seen = mirror.Looked(each.user_id, subject.segment_bits, terms.mapping_hash, subject.user.version, left_at)
+        seen = mirror.Looked(
+            each.user_id, subject.segment_bits, terms.mapping_hash, subject.user.version, left_at, sent.version
+        )
         notes.touched.append(seen)

@@ -13,7 +13,7 @@ from connector import log
 from connector.core import learnt
 from connector.core.outcome import Delivered
 from connector.outbound import mirroring, noting
-from connector.outbound.notes import Notes, Terms
+from connector.outbound.notes import Meanwhile, Notes, Terms
 from connector.outbound.preparation import Prepared
 from connector.outbound.results import Result
 from connector.outbound.tally import Tally
@@ -30,36 +30,52 @@ def record(connection: Connection, skipped: Sequence[Prepared], results: Sequenc
     if any(_changes_users(each) for each in prepared):
         # Before the rows below, or a reader and we wait for each other.
         database.lock_identities(connection)
+        users.lock(connection, [each.user_id for each in prepared if mirroring.opts_out(each)])
     tokens = {each.user_id: each.claim.lease for each in prepared}
     ours = leases.still_ours(connection, tokens)
     if len(ours) < len(prepared):
         _log.warning("lease_lost", users=len(prepared) - len(ours))
-    owners = mirror.owners(
-        connection, [mirroring.known_by(each.prepared).value for each in results if each.prepared.parts]
-    )
+    meanwhile = _meanwhile(connection, results)
     tally = Tally()
     notes: defaultdict[str, Notes] = defaultdict(Notes)
     for result in results:
         if result.user_id in ours:
-            noting.came_of(tally, notes[tokens[result.user_id]], result, owners, terms)
+            noting.came_of(tally, notes[tokens[result.user_id]], result, meanwhile, terms)
     for each in skipped:
         if each.user_id in ours:
-            noting.came_of(tally, notes[each.claim.lease], Result(each, Delivered(), 0), owners, terms)
+            noting.came_of(tally, notes[each.claim.lease], Result(each, Delivered(), 0), meanwhile, terms)
     for lease, of_claim in notes.items():
         _write(connection, lease, of_claim, terms)
     decided.count(connection, tally.decided, terms.now)
     return tally
 
 
-def begin(connection: Connection, prepared: Sequence[Prepared], terms: Terms) -> None:
-    """Before the calls that create these people."""
+def _meanwhile(connection: Connection, results: Sequence[Result]) -> Meanwhile:
+    sent = [each.prepared for each in results if each.prepared.parts]
+    names = {each.user_id: mirroring.was_known_by(each).value for each in sent}
+    renamed = [each.decision.renamed.value for each in sent if each.decision.renamed is not None]
+    there = mirror.there(connection, [*names.values(), *renamed])
+    owners = {customer_id: user_id for customer_id, user_id, _ in there}
+    others = {user_id: owners[name] for user_id, name in names.items() if owners.get(name, user_id) != user_id}
+    merged = mirror.survivors(connection, list(others))
+    heirs = {user_id: owner for user_id, owner in others.items() if merged.get(user_id) == owner}
+    return Meanwhile(owners, heirs, {user_id: version for _, user_id, version in there if mirror.is_doubted(version)})
+
+
+def begin(connection: Connection, prepared: Sequence[Prepared], terms: Terms) -> set[str]:
+    """Before the calls that create these people. Returns whom to create: who is still ours, and is nobody there still;
+    others may have become somebody by a merge, or by whoever took over their lease."""
+    ours = leases.still_ours(connection, {each.user_id: each.claim.lease for each in prepared})
+    begun = ours - mirror.people(connection, ours)
     mirror.begin(
         connection,
         [
             replace(mirroring.after(each, (), terms), version=mirroring.NO_VERSION, unsure=EVERYTHING)
             for each in prepared
+            if each.user_id in begun
         ],
     )
+    return begun
 
 
 def give_back(
@@ -76,7 +92,9 @@ def _write(connection: Connection, lease: str, notes: Notes, terms: Terms) -> No
     strangers = _strangers(connection, notes, now)
     mirror.record(connection, notes.people, notes.renamed)
     mirror.touch(connection, notes.touched)
-    mirror.doubt(connection, notes.doubted)
+    if notes.doubted:
+        pending.lock(connection, notes.doubted)
+        mirror.doubt(connection, notes.doubted)
     mirror.withdraw(connection, notes.withdrawn)
     users.forget_cio_ids(connection, notes.deleted)
     attempts.add(connection, notes.log_rows, now)
@@ -136,7 +154,9 @@ def _skip_events(connection: Connection, notes: Notes, terms: Terms) -> None:
     """Events of who isn't sent: those that have waited long enough are skipped, the others looked at in their time."""
     if not notes.unsent:
         return
-    reasons = {user_id: unsent.reason for user_id, unsent in notes.unsent.items()}
+    # What came in flight may have brought what was missing, and events of somebody else's who waited longer.
+    changed = leases.changed(connection, list(notes.unsent))
+    reasons = {user_id: unsent.reason for user_id, unsent in notes.unsent.items() if user_id not in changed}
     due_events.skip_waited(connection, reasons, terms.now - terms.events_wait, terms.now)
     since = due_events.oldest(connection, list(notes.unsent))
     for user_id, unsent in notes.unsent.items():

@@ -37,10 +37,12 @@ def held_edit(connection: Connection) -> held.Hold | None:
 
 
 def approve(connection: Connection, number: int, now: datetime) -> bool:
-    """Whoever runs with older settings takes these up. False when they are not held any more."""
-    revision = revisions.of(connection, number)
-    if revision is None or not revisions.settle(connection, number, "applied", APPROVED):
+    """Whoever runs with older settings takes these up. False when they are not held any more, or others came since."""
+    revisions.lock(connection)  # or a newer one is applied between the next two statements
+    revision = waiting(connection)
+    if revision is None or revision.number != number:
         return False
+    revisions.settle(connection, number, "applied", APPROVED)
     _keep(connection, revision, {_AT: now.isoformat()})
     return True
 
@@ -55,7 +57,7 @@ def counted(connection: Connection, hash_: str, what: str, now: datetime) -> int
 
 def used(connection: Connection, hash_: str, what: str, users: int | None = None) -> None:
     """So many were let go, or all of the kind: each is approved once."""
-    revision = _approved(connection, hash_)
+    revision = _approved(connection, hash_, to_change=True)
     if revision is None:
         return
     others = [each for each in revision.counts.get(_HOLDS, ()) if each["what"] != what]
@@ -64,13 +66,16 @@ def used(connection: Connection, hash_: str, what: str, users: int | None = None
     _keep(connection, revision, {_HOLDS: [*others, *(each for each in left if each["count"] > 0)]})
 
 
-def _approved(connection: Connection, hash_: str) -> Revision | None:
+def _approved(connection: Connection, hash_: str, *, to_change: bool = False) -> Revision | None:
     rows = settings_revisions
     number = connection.execute(
         sa.select(sa.func.max(rows.c.number)).where(
             rows.c.hash == hash_, rows.c.state == "applied", rows.c.reason == APPROVED
         )
     ).scalar_one()
+    if number is not None and to_change:
+        # Another kind's part of the same counts may be used at the same time.
+        connection.execute(sa.select(rows.c.number).where(rows.c.number == number).with_for_update())
     return None if number is None else revisions.of(connection, number)
 
 

@@ -104,6 +104,6 @@ def _try_anew(connection: Connection, chosen: Sequence[sa.ColumnElement[bool]], 
     theirs = sa.select(pending.c.user_id).where(*chosen)
     if connection.dialect.name == "postgresql":
         # In the order in which everyone locks several pending rows. SQLite would read all of them for that order.
-        theirs = theirs.order_by(pending.c.user_id).with_for_update()
+        theirs = theirs.order_by(database.lock_order(connection, pending.c.user_id)).with_for_update()
     anew = sa.update(pending).where(pending.c.user_id.in_(theirs))
     return connection.execute(anew.values(due_at=now, **NO_FAILURES)).rowcount

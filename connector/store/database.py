@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,8 @@ BUSY_AGAIN_SECONDS = 1
 THREADS = 4
 _IDENTITY_LOCK = 0x63696F  # one advisory lock for every transaction that changes identities
 _MIGRATION_LOCK = 0x63696D
+_DEADLOCK = "40P01"
+_LET_GO_ON = 0.05
 
 
 def insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
@@ -75,6 +78,20 @@ def only(
     """As `among`, of nothing else where there are `values`, even if there's none of them; of all where they are None.
     Conditions, to go with others."""
     return [] if values is None else [among(connection, column, values)]
+
+
+def lock_order(connection: Connection, column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """The order in which everyone locks several rows of a table; else two transactions wait for each other. It is that
+    of Python's `sorted`, which the order of a database is not, unless its collation says so."""
+    return sa.collate(column, "C") if connection.dialect.name == "postgresql" else column
+
+
+def lock(connection: Connection, column: sa.ColumnElement[str], values: Iterable[str]) -> None:
+    """Locks the rows that have one of these texts in the column, to the end of the transaction: what is written of them
+    below, in any order, waits for nobody any more. On SQLite the whole store is locked."""
+    if connection.dialect.name == "postgresql":
+        query = sa.select(column).where(column.in_(texts(connection))).order_by(lock_order(connection, column))
+        connection.execute(query.with_for_update(), {"texts": dumps(list(values))})
 
 
 def chunks(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
@@ -171,7 +188,14 @@ class Database:
         if self._appender is None:
             return self.write(fn, *args, **kwargs)
         with self._appender.connect() as connection:
-            return fn(connection, *args, **kwargs)
+            try:
+                return fn(connection, *args, **kwargs)
+            except sa.exc.OperationalError as error:
+                if getattr(error.orig, "sqlstate", None) != _DEADLOCK:
+                    raise
+                # Another process appends the same repeats in another order. It was let go on, and does so first.
+                time.sleep(_LET_GO_ON)
+                return fn(connection, *args, **kwargs)
 
     async def on_thread(self, fn: Callable[[], T]) -> T:
         """Any blocking function that opens its own transactions, on a database thread."""

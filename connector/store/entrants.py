@@ -13,8 +13,7 @@ from sqlalchemy.engine import Connection
 
 from connector.records import Mirror, Subject, User
 from connector.settings import Settings
-from connector.store import database
-from connector.store import mirror as people
+from connector.store import database, standing
 from connector.store.pending import DELETES
 from connector.store.schema import mirror, pending, users
 
@@ -38,7 +37,7 @@ def subjects(connection: Connection, user_ids: Sequence[str], settings: Settings
 def missing(connection: Connection, settings: Settings, now: datetime) -> Generator[Subject, None, None]:
     """Likewise everybody who is missing at Customer.io at this moment, streamed as a pass finds them. To be closed by
     whoever doesn't read it to the end."""
-    their = people.standing(settings, connection.dialect.name, now)
+    their = standing.standing(settings, connection.dialect.name, now)
     database.all_of_it(connection)
     query = _light(settings).where(their.missing)
     with connection.execution_options(yield_per=CHUNK).execute(query) as rows:
@@ -58,7 +57,7 @@ class Counted(NamedTuple):
 
 def count(connection: Connection, settings: Settings, now: datetime) -> Counted:
     """Under these settings, at this moment."""
-    their = people.standing(settings, connection.dialect.name, now)
+    their = standing.standing(settings, connection.dialect.name, now)
     let_go = sa.exists().where(pending.c.user_id == users.c.id, pending.c.release.in_(sorted(DELETES)))
     outside = sa.and_(their.outside, sa.not_(let_go.correlate(users)))
     since = sa.func.coalesce(mirror.c.left_at, sa.literal(now, mirror.c.left_at.type))

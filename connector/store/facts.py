@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from connector.store.schema import facts
 
 _LAST_PASS = "last_pass"  # noqa: S105 - a name
 _WAITING = "events_wait"
+_WAITING_AGAIN = "events_wait_again"
 
 
 class Waiting(NamedTuple):
@@ -35,15 +37,18 @@ def see(connection: Connection, now: Seen) -> None:
     _keep(connection, _LAST_PASS, {"users": now.users, "customer_id": list(now.customer_id)})
 
 
-def waited_for(connection: Connection) -> Waiting | None:
-    """What the settings said when somebody last looked for whom it keeps waiting; None before."""
-    value = _value(connection, _WAITING)
-    return None if value is None else Waiting(**value)
+def waited_for(connection: Connection) -> tuple[Waiting | None, datetime | None]:
+    """What the settings said when somebody last looked for whom it keeps waiting (None before), and from when on one
+    more look is due (None: it was made)."""
+    value, again = _value(connection, _WAITING), _value(connection, _WAITING_AGAIN)
+    at = again["at"] if again is not None else None
+    return None if value is None else Waiting(**value), None if at is None else datetime.fromisoformat(at)
 
 
-def wait_for(connection: Connection, now: Waiting) -> None:
+def wait_for(connection: Connection, now: Waiting, again_at: datetime | None) -> None:
     """The next look compares with this."""
     _keep(connection, _WAITING, now._asdict())
+    _keep(connection, _WAITING_AGAIN, {"at": None if again_at is None else again_at.isoformat()})
 
 
 def _value(connection: Connection, name: str) -> Any:

@@ -55,6 +55,12 @@ def among(connection: Connection, what: str, user_ids: Sequence[str]) -> set[str
     return set(connection.execute(sa.select(held.c.user_id).where(held.c.what == what, named)).scalars())
 
 
+def came_since(connection: Connection, hold: Hold) -> bool:
+    """Whether anybody is held who isn't on this hold's list."""
+    others = sa.exists().where(held.c.what == hold.what, held.c.hold_id > hold.id)
+    return connection.execute(sa.select(others)).scalar_one()
+
+
 def next_id(connection: Connection) -> int:
     """The id of the hold that would come next."""
     entered = sa.select(sa.func.max(held.c.hold_id)).scalar_subquery()
@@ -77,13 +83,14 @@ def leave(connection: Connection, what: str, user_ids: Sequence[str]) -> int:
 
 
 def take_off(connection: Connection, what: str, user_ids: Sequence[str]) -> None:
-    """They leave, and the newest hold of the kind is about those who are left; without anybody it is over."""
+    """They leave, and the newest hold of the kind is about those who are left; without anybody it is over. Who is still
+    listed then stays so: a pass has entered them for the hold that it opens next."""
     gone = leave(connection, what, user_ids)
     for hold in current(connection, what):
         if (left := hold.count - gone) > 0:
             recount(connection, hold.id, left, hold.allowed)
         else:
-            clear(connection, what)
+            connection.execute(sa.delete(holds).where(holds.c.what == what))
 
 
 def open_hold(

@@ -29,16 +29,17 @@ class Changes(NamedTuple):
     dropped: tuple[str, ...] = ()
 
 
-def apply(db: Database, attributes: Sequence[str]) -> Changes | None:
-    """Makes the indexes that are missing and drops those that nobody lists; None when another process is at it."""
+def apply(db: Database, attributes: Sequence[str], *, drops: bool = True) -> Changes | None:
+    """Makes the indexes that are missing and, where it `drops`, drops those that are not listed; None when another
+    process is at it."""
     if db.dialect == "sqlite":
-        return db.write(_apply_sqlite, attributes)
+        return db.write(_apply_sqlite, attributes, drops=drops)
     with db.writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         # Tried, never waited for: a build waits for every statement under way, and so for who waits for its lock.
         if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(_LOCK))).scalar_one():
             return None
         try:
-            return _apply_postgres(connection, attributes)
+            return _apply_postgres(connection, attributes, drops=drops)
         finally:
             connection.execute(sa.select(sa.func.pg_advisory_unlock(_LOCK)))
 
@@ -55,14 +56,14 @@ def interrupt(connection: Connection) -> None:
         )
 
 
-def _apply_sqlite(connection: Connection, attributes: Sequence[str]) -> Changes:
+def _apply_sqlite(connection: Connection, attributes: Sequence[str], *, drops: bool) -> Changes:
     wanted = _wanted(connection, attributes)
     there = connection.execute(
         sa.text("SELECT name FROM sqlite_master WHERE type = 'index' AND substr(name, 1, length(:prefix)) = :prefix"),
         {"prefix": PREFIX},
     ).scalars()
     present = set(there)
-    dropped = sorted(present - wanted.keys())
+    dropped = sorted(present - wanted.keys()) if drops else []
     made = [name for name in wanted if name not in present]
     for name in dropped:
         connection.execute(sa.text(f"DROP INDEX {name}"))
@@ -71,7 +72,7 @@ def _apply_sqlite(connection: Connection, attributes: Sequence[str]) -> Changes:
     return Changes(_attributes(wanted, made), tuple(dropped))
 
 
-def _apply_postgres(connection: Connection, attributes: Sequence[str]) -> Changes:
+def _apply_postgres(connection: Connection, attributes: Sequence[str], *, drops: bool) -> Changes:
     wanted = _wanted(connection, attributes)
     found = connection.execute(
         sa.text("""
@@ -82,7 +83,7 @@ def _apply_postgres(connection: Connection, attributes: Sequence[str]) -> Change
         {"prefix": PREFIX},
     )
     valid = {str(name): bool(is_valid) for name, is_valid in found}
-    dropped = sorted(name for name, is_valid in valid.items() if name not in wanted or not is_valid)
+    dropped = sorted(name for name, is_valid in valid.items() if (not is_valid if name in wanted else drops))
     made = [name for name in wanted if not valid.get(name)]
     for name in dropped:
         connection.execute(sa.text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))

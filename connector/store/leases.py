@@ -85,25 +85,37 @@ def claim(
 
 
 def _run_out(connection: Connection, now: datetime) -> None:
-    """Whose worker has died, or stands still, may have been sent something of which nobody will hear."""
+    """Whose worker has died, or stands still, may have been sent something of which nobody will hear. Whoever is locked
+    just now, or whose person has come to somebody who is, keeps the lease until the next claim."""
     over = sa.select(pending.c.user_id).where(pending.c.lease.is_not(None), pending.c.due_at <= now)
     # In no order: it waits for nobody.
-    if user_ids := connection.execute(over.with_for_update(skip_locked=True)).scalars().all():
-        mirror.doubt(connection, user_ids)
-        for some in database.chunks(user_ids, CHUNK):
-            chosen = database.among(connection, pending.c.user_id, some)
-            connection.execute(sa.update(pending).where(chosen).values(lease=None))
+    user_ids = connection.execute(over.with_for_update(skip_locked=True)).scalars().all()
+    heirs = mirror.survivors(connection, user_ids)
+    busy = _locked_by_others(connection, set(heirs.values())) if heirs else set()
+    user_ids = [each for each in user_ids if heirs.get(each) not in busy]
+    mirror.doubt(connection, [*user_ids, *(heirs[each] for each in user_ids if each in heirs)])
+    for some in database.chunks(user_ids, CHUNK):
+        chosen = database.among(connection, pending.c.user_id, some)
+        connection.execute(sa.update(pending).where(chosen).values(lease=None))
 
 
-def renew(connection: Connection, lease: str, now: datetime, until: datetime) -> bool:
-    """Whoever is left in the claim is ours until then. False when it ran out: others may have taken some of them."""
-    # All of a claim are due at one moment, so while it holds for one of them it holds for all.
+def _locked_by_others(connection: Connection, user_ids: Collection[str]) -> set[str]:
+    """Those of the users whose rows are; the others' are ours from now on."""
+    rows = sa.select(pending.c.user_id).where(database.among(connection, pending.c.user_id, sorted(user_ids)))
+    there = set(connection.execute(rows).scalars())
+    return there - set(connection.execute(rows.with_for_update(skip_locked=True)).scalars())
+
+
+def renew(connection: Connection, lease: str, now: datetime, until: datetime) -> set[str]:
+    """Whoever is left in the claim is ours until then; who that is. Nobody when it ran out: others may have taken some
+    of them, as they may while this waits for somebody who has locked another one."""
     ours = sa.select(pending.c.user_id).where(pending.c.lease == lease, pending.c.due_at > now)
-    user_ids = connection.execute(ours.order_by(pending.c.user_id).with_for_update()).scalars().all()
+    in_order = ours.order_by(database.lock_order(connection, pending.c.user_id))
+    user_ids = connection.execute(in_order.with_for_update()).scalars().all()
     for some in database.chunks(user_ids, CHUNK):
         chosen = database.among(connection, pending.c.user_id, some)
         connection.execute(sa.update(pending).where(chosen).values(due_at=until))
-    return bool(user_ids)
+    return {*user_ids}
 
 
 def still_ours(connection: Connection, leases: Mapping[str, str]) -> set[str]:
@@ -112,8 +124,18 @@ def still_ours(connection: Connection, leases: Mapping[str, str]) -> set[str]:
     for some in database.chunks(sorted(leases), CHUNK):
         chosen = database.among(connection, pending.c.user_id, some)
         query = sa.select(pending.c.user_id, pending.c.lease).where(chosen, pending.c.lease.is_not(None))
-        rows = connection.execute(query.order_by(pending.c.user_id).with_for_update())
+        in_order = query.order_by(database.lock_order(connection, pending.c.user_id))
+        rows = connection.execute(in_order.with_for_update())
         found.update(user_id for user_id, lease in rows.all() if lease == leases[user_id])
+    return found
+
+
+def changed(connection: Connection, user_ids: Collection[str]) -> set[str]:
+    """Those of claimed users who changed in flight: they are due again as soon as they are finished."""
+    found: set[str] = set()
+    for some in database.chunks(sorted(user_ids), CHUNK):
+        chosen = database.among(connection, pending.c.user_id, some)
+        found.update(connection.execute(sa.select(pending.c.user_id).where(chosen, pending.c.changed)).scalars())
     return found
 
 
@@ -264,7 +286,8 @@ def give_back(connection: Connection, lease: str, due_at: datetime, user_ids: Se
         *(ours.where(database.among(connection, pending.c.user_id, some)) for some in database.chunks(ordered, CHUNK)),
     ]
     for some in chosen:
-        locked = connection.execute(some.order_by(pending.c.user_id).with_for_update()).scalars().all()
+        in_order = some.order_by(database.lock_order(connection, pending.c.user_id))
+        locked = connection.execute(in_order.with_for_update()).scalars().all()
         for few in database.chunks(locked, CHUNK):
             each = database.among(connection, pending.c.user_id, few)
             connection.execute(sa.update(pending).where(each).values(lease=None, due_at=due_at))

@@ -26,10 +26,7 @@ def merge(connection: Connection, merged: Mapping[str, str], now: datetime) -> N
     if not merged:
         return
     # Whoever works on one of them records that under a lock on these rows: first them, then the mirror.
-    rows = sorted({*merged, *merged.values()})
-    connection.execute(
-        sa.select(pending.c.user_id).where(pending.c.user_id.in_(rows)).order_by(pending.c.user_id).with_for_update()
-    )
+    people.lock(connection, {*merged, *merged.values()})
     for loser, survivor in merged.items():
         _merge(connection, loser, survivor, now)
 

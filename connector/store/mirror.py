@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from msgspec.structs import astuple
 from sqlalchemy.engine import Connection
 
 from connector.records import EVERYTHING, CustomerId, Mirror
-from connector.settings import Settings
-from connector.store import database, documents, guarded, pending, segments
+from connector.store import database, documents, guarded, pending
 from connector.store.schema import identifiers, mirror, users
 from connector.store.schema import pending as pending_rows
 
 CHUNK = 1000
 _COLUMNS = tuple(column.name for column in mirror.columns)
-_NO_VERSION = -1  # that no user has
+_NO_VERSION = -1  # that no user has; with each doubt it is lower
 
 
 def record(connection: Connection, people: Sequence[Mirror], renamed: Collection[str] = ()) -> None:
@@ -28,36 +27,49 @@ def record(connection: Connection, people: Sequence[Mirror], renamed: Collection
     if not people:
         return
     new = [person for person in people if person.created_at == person.synced_at or person.user_id in renamed]
-    survivors = _survivors(connection, [person.user_id for person in new])
-    if survivors:
-        handed_over = _handed_over(connection, new, survivors)
-        people = [person for person in people if person.user_id not in handed_over]
-        new = [person for person in new if person.user_id not in handed_over]
+    found = survivors(connection, [person.user_id for person in new])
     _count(connection, people)
-    documents.upsert(connection, mirror, _COLUMNS, list(map(astuple, people)), ("user_id",))
+    rows = [astuple(each) for each in sorted(people, key=lambda each: each.user_id)]  # as everyone locks them
+    documents.upsert(connection, mirror, _COLUMNS, rows, ("user_id",))
     named = [person for person in new if person.id_kind == "id" and person.deleted_at is None]
     # A webhook may have been read before this: the customer id then names a user whom only it told us of.
-    naming = [("customer_id", each.customer_id, survivors.get(each.user_id, each.user_id)) for each in named]
+    naming = [("customer_id", each.customer_id, found.get(each.user_id, each.user_id)) for each in named]
     documents.upsert(connection, identifiers, ("kind", "value", "user_id"), naming, ("kind", "value"))
     for person in new:
-        if person.user_id in survivors:
-            _hand_over(connection, person, survivors[person.user_id])
+        if person.user_id in found:
+            _hand_over(connection, person, found[person.user_id])
 
 
 def begin(connection: Connection, people: Sequence[Mirror]) -> None:
     """Whoever is created is a person of whom nothing is sure from the moment on in which a call may go out: were nobody
     to hear of it, they would be there and nobody's. IntegrityError when somebody else has the customer id by now."""
-    documents.upsert(connection, mirror, _COLUMNS, list(map(astuple, people)), ("user_id",))
+    # In one order, or two workers that both want two ids wait for each other.
+    rows = [astuple(each) for each in sorted(people, key=lambda each: each.customer_id)]
+    documents.upsert(connection, mirror, _COLUMNS, rows, ("user_id",))
 
 
 def withdraw(connection: Connection, begun: Mapping[str, Mirror | None]) -> None:
     """These, by user, are not there after all: they are what they were before, if anything."""
     ordered = sorted(begun)
+    gone = 0
     for start in range(0, len(ordered), CHUNK):
         chosen = database.among(connection, mirror.c.user_id, ordered[start : start + CHUNK])
-        connection.execute(sa.delete(mirror).where(chosen, mirror.c.unsure == EVERYTHING))
+        gone += connection.execute(sa.delete(mirror).where(chosen, mirror.c.unsure == EVERYTHING)).rowcount
+    if gone < len(ordered):
+        _withdraw_inherited(connection, ordered)
     if before := [each for each in begun.values() if each is not None]:
         begin(connection, before)
+
+
+def _withdraw_inherited(connection: Connection, user_ids: Sequence[str]) -> None:
+    """Whom a merge has given to a survivor meanwhile: with a person who never was, they could not be made any more."""
+    heirs = sorted(set(survivors(connection, user_ids).values()))
+    begun = sa.select(mirror.c.user_id, mirror.c.attributes).where(
+        database.among(connection, mirror.c.user_id, heirs), mirror.c.unsure == EVERYTHING
+    )
+    never = [user_id for user_id, attributes in connection.execute(begun) if not attributes]
+    if never:
+        connection.execute(sa.delete(mirror).where(database.among(connection, mirror.c.user_id, never)))
 
 
 def _count(connection: Connection, people: Sequence[Mirror]) -> None:
@@ -76,22 +88,13 @@ def _count(connection: Connection, people: Sequence[Mirror]) -> None:
     guarded.count(connection, happened)
 
 
-def _survivors(connection: Connection, user_ids: Sequence[str]) -> dict[str, str]:
-    """Of users who were created just now: those who were merged while the call was under way, and who they are now."""
+def survivors(connection: Connection, user_ids: Sequence[str]) -> dict[str, str]:
+    """Of these users, those who were merged into others, and who they are now."""
     if not user_ids:
         return {}
     merged = users.c.id.in_(database.texts(connection)), users.c.merged_into.is_not(None)
     rows = connection.execute(sa.select(users.c.id).where(*merged), {"texts": database.dumps(user_ids)})
     return {user_id: _survivor(connection, user_id) for user_id in rows.scalars().all()}
-
-
-def _handed_over(connection: Connection, people: Sequence[Mirror], survivors: Mapping[str, str]) -> set[str]:
-    """Whose person the merge has given to the survivor already, who has to be sent what is theirs."""
-    merged = {each.user_id: each.customer_id for each in people if each.user_id in survivors}
-    having = owners(connection, merged.values())
-    found = {user_id for user_id, customer_id in merged.items() if having.get(customer_id) == survivors[user_id]}
-    doubt(connection, sorted({survivors[user_id] for user_id in found}))
-    return found
 
 
 def _survivor(connection: Connection, user_id: str) -> str:
@@ -122,29 +125,39 @@ def inherit(connection: Connection, loser: str, survivor: str) -> None:
 
 
 def doubt(connection: Connection, user_ids: Sequence[str]) -> None:
-    """What these people have there may not be what we last sent them: all of it is due."""
+    """What these people, whose pending rows are locked, have there may not be what we last sent them: all of it is due.
+    Whoever has them in flight sees that by the version when they are recorded, and leaves it so."""
     for start in range(0, len(user_ids), CHUNK):
         chosen = database.among(connection, mirror.c.user_id, sorted(user_ids[start : start + CHUNK]))
+        lower = sa.case((mirror.c.version <= _NO_VERSION, mirror.c.version - 1), else_=_NO_VERSION - 1)
         unknown = sa.update(mirror).where(chosen, mirror.c.deleted_at.is_(None))
-        connection.execute(unknown.values(unsure=EVERYTHING, version=_NO_VERSION))
+        connection.execute(unknown.values(unsure=EVERYTHING, version=lower))
+
+
+def is_doubted(version: int) -> bool:
+    """Whether that is the version of somebody who was doubted."""
+    return version < _NO_VERSION
 
 
 class Looked(NamedTuple):
-    """At which state a user was looked at, with nothing to send; `left_at` while they are on their way out."""
+    """At which state a user was looked at, with nothing to send; `left_at` while they are on their way out. `before` is
+    the version that the mirror had then."""
 
     user_id: str
     segment_bits: str
     mapping_hash: str
     version: int
     left_at: datetime | None
+    before: int = 0
 
 
 def touch(connection: Connection, people: Sequence[Looked]) -> None:
-    """Notes that nothing was due for them, so that the pass is content."""
+    """Notes that nothing was due for them, so that the pass is content, unless they were doubted since."""
     if people:
+        is_as_it_was = sa.or_(mirror.c.version >= _NO_VERSION, mirror.c.version == sa.bindparam("before"))
         connection.execute(
             sa.update(mirror)
-            .where(mirror.c.user_id == sa.bindparam("of_user"))
+            .where(mirror.c.user_id == sa.bindparam("of_user"), is_as_it_was)
             .values(
                 segment_bits=sa.bindparam("bits"),
                 mapping_hash=sa.bindparam("hash"),
@@ -158,50 +171,86 @@ def touch(connection: Connection, people: Sequence[Looked]) -> None:
                     "hash": each.mapping_hash,
                     "seen": each.version,
                     "left": each.left_at,
+                    "before": each.before,
                 }
                 for each in people
             ],
         )
 
 
+def lock(connection: Connection, user_ids: Iterable[str]) -> None:
+    """For what is written of many people whom nobody has claimed. Whoever has claimed some writes of them, in any
+    order, under a lock on their pending rows; so those come first."""
+    for column in (pending_rows.c.user_id, mirror.c.user_id):
+        database.lock(connection, column, user_ids)
+
+
 def leave(connection: Connection, user_ids: Sequence[str], now: datetime) -> None:
-    """From now on these people are in no whitelisted segment."""
+    """From now on these people, who are locked, are in no whitelisted segment."""
     chosen = mirror.c.user_id.in_(user_ids), mirror.c.left_at.is_(None), mirror.c.deleted_at.is_(None)
     connection.execute(sa.update(mirror).where(*chosen).values(left_at=now))
 
 
 def look_again(connection: Connection, after: str, limit: int) -> str | None:
-    """The next pass looks at these people, whatever they were compared with: so many after that user, in the order of
-    the ids. The last of them; None when there were none."""
+    """The next pass looks at these people, whatever they were compared with, or are just being compared with: so many
+    after that user, in the order of the ids. The last of them; None when there were none."""
     some = sa.select(mirror.c.user_id).where(mirror.c.user_id > after).order_by(mirror.c.user_id).limit(limit)
     user_ids: Sequence[str] = connection.execute(some).scalars().all()
     if not user_ids:
         return None
-    theirs = mirror.c.user_id > after, mirror.c.user_id <= user_ids[-1]
-    connection.execute(sa.update(mirror).where(*theirs).values(mapping_hash=""))
+    lock(connection, user_ids)
+    # Who is in flight was looked at before, and what they were compared with is written later.
+    pending.look_afresh(connection, user_ids)
+    _set(connection, user_ids, mapping_hash="")
     return user_ids[-1]
 
 
 def stay(connection: Connection, limit: int) -> int:
     """Nobody leaves while nobody is deleted; so many of them at a time, and how many that was."""
     some = sa.select(mirror.c.user_id).where(mirror.c.left_at.is_not(None)).limit(limit)
-    return connection.execute(sa.update(mirror).where(mirror.c.user_id.in_(some)).values(left_at=None)).rowcount
+    user_ids = connection.execute(some).scalars().all()
+    lock(connection, user_ids)
+    _set(connection, user_ids, left_at=None)
+    return len(user_ids)
+
+
+def _set(connection: Connection, user_ids: Sequence[str], **values: Any) -> None:
+    theirs = mirror.c.user_id.in_(database.texts(connection))
+    connection.execute(sa.update(mirror).where(theirs).values(values), {"texts": database.dumps(user_ids)})
 
 
 def come_back(connection: Connection, user_ids: Sequence[str]) -> None:
-    """These people are in a whitelisted segment again: who leaves once more has their whole grace before them."""
+    """These people, who are locked, are in a whitelisted segment again: who leaves once more has their whole grace
+    before them."""
     connection.execute(sa.update(mirror).where(mirror.c.user_id.in_(user_ids)).values(left_at=None))
 
 
 def owners(connection: Connection, customer_ids: Iterable[str]) -> dict[str, str]:
     """Which user's live mirror has each of these customer ids; those that nobody has are absent."""
+    return {customer_id: user_id for customer_id, user_id, _ in there(connection, customer_ids)}
+
+
+def there(connection: Connection, customer_ids: Iterable[str]) -> list[tuple[str, str, int]]:
+    """Of these customer ids, those that somebody's live mirror has: with that user, and the mirror's version."""
     wanted = list(customer_ids)
-    found: dict[str, str] = {}
+    found: list[tuple[str, str, int]] = []
     for start in range(0, len(wanted), CHUNK):
         named = database.among(connection, mirror.c.customer_id, wanted[start : start + CHUNK])
         chosen = sa.and_(named, mirror.c.deleted_at.is_(None))
-        rows = connection.execute(sa.select(mirror.c.customer_id, mirror.c.user_id).where(chosen)).all()
-        found.update((customer_id, user_id) for customer_id, user_id in rows)
+        query = sa.select(mirror.c.customer_id, mirror.c.user_id, mirror.c.version).where(chosen)
+        found.extend((customer_id, user_id, version) for customer_id, user_id, version in connection.execute(query))
+    return found
+
+
+def people(connection: Connection, user_ids: Collection[str]) -> set[str]:
+    """Those of these users who are somebody at Customer.io, or may be."""
+    ordered = sorted(user_ids)
+    found: set[str] = set()
+    for start in range(0, len(ordered), CHUNK):
+        chosen = database.among(connection, mirror.c.user_id, ordered[start : start + CHUNK])
+        found.update(
+            connection.execute(sa.select(mirror.c.user_id).where(chosen, mirror.c.deleted_at.is_(None))).scalars()
+        )
     return found
 
 
@@ -217,80 +266,6 @@ def deleted(connection: Connection, customer_ids: Iterable[str], since: datetime
         )
         found.update((customer_id, deleted_at) for customer_id, deleted_at in rows)
     return found
-
-
-class Standing(NamedTuple):
-    """Where users stand with a pass, as expressions over `users` and their `mirror`: they are people at Customer.io;
-    they are such people, but in no whitelisted segment, and people are deleted; they differ from when they were last
-    compared; they are users of our own in such a segment, but nobody there, and nobody has let their create go."""
-
-    whitelisted: sa.ColumnElement[bool]
-    is_person: sa.ColumnElement[bool]
-    outside: sa.ColumnElement[bool]
-    changed: sa.ColumnElement[bool]
-    missing: sa.ColumnElement[bool]
-
-
-def standing(settings: Settings, dialect: str, now: datetime) -> Standing:
-    """Under these settings, at this moment. Who was merged into another stands nowhere; that is the caller's to ask."""
-    bits = segments.bits(settings, dialect, now)
-    whitelisted = segments.whitelisted(settings, dialect, now)
-    is_person = sa.and_(mirror.c.user_id.is_not(None), mirror.c.deleted_at.is_(None))
-    changed = sa.or_(
-        mirror.c.version != users.c.version,
-        mirror.c.mapping_hash != settings.mapping_hash(),
-        mirror.c.segment_bits != bits,
-    )
-    outside = sa.not_(whitelisted) if settings.people.delete.enabled else sa.false()
-    let_go = pending_rows.c.user_id == users.c.id, pending_rows.c.release.is_not(None)
-    released = sa.exists().where(*let_go).correlate(users)
-    missing = sa.and_(
-        sa.or_(mirror.c.user_id.is_(None), mirror.c.deleted_at.is_not(None)),
-        mirror.c.suppressed_at.is_(None),
-        users.c.known_by == "own",
-        whitelisted,
-        sa.not_(released),
-    )
-    if settings.people.require_email:
-        missing = sa.and_(missing, users.c.email.is_not(None))
-    if settings.people.customer_id in {("external_id",), ("email",)}:
-        column = users.c.external_id if settings.people.customer_id == ("external_id",) else users.c.email
-        missing = sa.and_(missing, column.is_not(None))
-    return Standing(whitelisted, is_person, sa.and_(is_person, outside), sa.and_(is_person, changed), missing)
-
-
-class Differing(NamedTuple):
-    """Someone whom a pass has to look at: a person at Customer.io or not; `outside` are those in no whitelisted
-    segment, since `left_at` as far as is known, and `let_go` those of them whose delete somebody has let go."""
-
-    user_id: str
-    is_person: bool
-    outside: bool
-    left_at: datetime | None
-    changed: bool
-    let_go: bool = False
-
-
-def differing(connection: Connection, settings: Settings, now: datetime) -> Iterator[Differing]:
-    """Everyone whom a full pass has to look at, streamed: people who have changed or, where people are deleted, are
-    outside, and who is missing there."""
-    their = standing(settings, connection.dialect.name, now)
-    let_go = pending_rows.c.user_id == users.c.id, pending_rows.c.release.in_(sorted(pending.DELETES))
-    query = (
-        sa.select(
-            users.c.id,
-            their.is_person.label("is_person"),
-            their.outside.label("outside"),
-            mirror.c.left_at,
-            their.changed.label("changed"),
-            sa.and_(their.outside, sa.exists().where(*let_go).correlate(users)).label("let_go"),
-        )
-        .select_from(users.outerjoin(mirror, mirror.c.user_id == users.c.id))
-        .where(users.c.merged_into.is_(None), sa.or_(their.missing, their.changed, their.outside))
-    )
-    database.all_of_it(connection)
-    for row in connection.execution_options(yield_per=CHUNK).execute(query):
-        yield Differing(row[0], bool(row[1]), bool(row[2]), row[3], bool(row[4]), bool(row[5]))
 
 
 def lives(connection: Connection, user_ids: Collection[str]) -> dict[str, datetime | None]:

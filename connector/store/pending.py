@@ -66,19 +66,25 @@ def mark(
 def lock(connection: Connection, user_ids: Iterable[str]) -> None:
     """What is written of these users below, in any order, waits for nobody any more: their rows are locked to the end
     of the transaction, in the order in which everyone does so. On SQLite the whole store is."""
-    if connection.dialect.name == "postgresql":
-        chosen = pending.c.user_id.in_(database.texts(connection))
-        query = sa.select(pending.c.user_id).where(chosen).order_by(pending.c.user_id).with_for_update()
-        connection.execute(query, {"texts": database.dumps(sorted(user_ids))})
+    database.lock(connection, pending.c.user_id, user_ids)
+
+
+def look_afresh(connection: Connection, user_ids: Sequence[str]) -> None:
+    """Those of the users, who are locked, that are in flight are due once more when they have landed."""
+    in_flight = pending.c.user_id.in_(database.texts(connection)), pending.c.lease.is_not(None)
+    statement = sa.update(pending).where(*in_flight).values(changed=True)
+    connection.execute(statement, {"texts": database.dumps(user_ids)})
 
 
 def mark_mirrored(connection: Connection, user_ids: Sequence[str], now: datetime, priority: int = CHANGED) -> None:
-    """Makes those of the users due who are people at Customer.io; the others are found by the full pass."""
-    ordered = sorted(user_ids)
-    for start in range(0, len(ordered), CHUNK):
-        chosen = mirror.c.user_id.in_(ordered[start : start + CHUNK])
-        found = connection.execute(sa.select(mirror.c.user_id).where(chosen)).scalars().all()
-        mark(connection, found, now, priority)
+    """Makes those of the users due who are people at Customer.io, or may be just becoming it; the others are found by
+    the full pass."""
+    for some in database.chunks(sorted(user_ids), CHUNK):
+        people = sa.select(mirror.c.user_id).where(database.among(connection, mirror.c.user_id, some))
+        in_flight = sa.select(pending.c.user_id).where(
+            database.among(connection, pending.c.user_id, some), pending.c.lease.is_not(None)
+        )
+        mark(connection, connection.execute(people.union(in_flight)).scalars().all(), now, priority)
 
 
 def release(connection: Connection, user_ids: Sequence[str], how: str, now: datetime) -> None:

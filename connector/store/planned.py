@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connector.settings import Settings
-from connector.store import mirror as people
+from connector.store import standing
 from connector.store.database import Database
 from connector.store.pending import DELETES
 from connector.store.schema import mirror, pending, users
@@ -22,7 +22,7 @@ STRETCH = 2000
 
 
 class Someone(NamedTuple):
-    """A user who is in a whitelisted segment, or whom Customer.io has or had of us; as `mirror.Standing` says it.
+    """A user who is in a whitelisted segment, or whom Customer.io has or had of us; as `standing.Standing` says it.
 
     `release` is that of the pending row; `waits` when there is one, `is_due` when they are looked at after a pass: it
     finds them, or a worker does.
@@ -63,7 +63,7 @@ def _ids(connection: Connection, after: str) -> list[str]:
 
 
 def _some(connection: Connection, after: str, last: str, settings: Settings, now: datetime) -> list[Someone]:
-    their = people.standing(settings, connection.dialect.name, now)
+    their = standing.standing(settings, connection.dialect.name, now)
     # Who was merged into another one is nobody to the pass.
     apart = users.c.merged_into.is_(None)
     joined = users.outerjoin(mirror, sa.and_(mirror.c.user_id == users.c.id, mirror.c.user_id > after))

@@ -79,6 +79,7 @@ def delete_webhooks(connection: Connection, before: datetime, page: Page) -> int
 
 def delete_attempts(connection: Connection, before: datetime, page: Page) -> int:
     """Deletes what is old in the page of the log and, still now, done with; returns how many rows that was."""
+    database.lock_identities(connection)  # or this and a merge, which moves them, wait for each other
     chosen = attempts.c.id.between(page.after + 1, page.last)
     statement = sa.delete(attempts).where(chosen, attempts.c.at < before, sa.not_(_SAYS_WHY_PARKED))
     return connection.execute(statement).rowcount

@@ -50,11 +50,9 @@ def add(
     reason: str | None = None,
 ) -> Revision:
     """The newest revision from now on. What the newest one says already is not said again: of processes that see the
-    same edit, the first one adds it. Raises ValueError for a text in which a secret may stand: it can't have been
-    read as settings."""
-    if connection.dialect.name == "postgresql":
-        # Whoever adds one waits for the other; who reads doesn't.
-        connection.execute(sa.text("LOCK TABLE settings_revisions IN SHARE ROW EXCLUSIVE MODE"))
+    same edit, the first one adds it. Nor is an edit held that was approved while it was judged once more: it is in
+    force. Raises ValueError for a text in which a secret may stand: it can't have been read as settings."""
+    lock(connection)
     kept = None
     if state != "refused":
         kept = None if text is None else secret_places.shareable(text)
@@ -63,6 +61,9 @@ def add(
     before = newest(connection)
     if before is not None and (before.state, before.hash, before.text, before.reason) == (state, hash_, kept, reason):
         return before
+    in_force = newest_applied(connection)
+    if state == "held" and in_force is not None and in_force.hash == hash_:
+        return in_force
     row = Revision(
         before.number + 1 if before is not None else 1,
         now,
@@ -77,6 +78,12 @@ def add(
         sa.insert(revisions).values({name: getattr(row, name) for name in Revision.__slots__} | {"changed": [*changed]})
     )
     return row
+
+
+def lock(connection: Connection) -> None:
+    """Whoever adds or approves one waits for the other; who reads doesn't."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("LOCK TABLE settings_revisions IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def settle(connection: Connection, number: int, state: State, reason: str | None = None) -> bool:

@@ -88,11 +88,22 @@ def named_by(connection: Connection, user_ids: Iterable[str], kinds: Iterable[st
     return {user_id for user_id, kind in found if kind in wanted}
 
 
+def lock(connection: Connection, user_ids: Iterable[str]) -> None:
+    """What is read of these users below is what they are until the end of the transaction, whatever plain SQL writes;
+    before their pending rows are locked, because SQL asks in that order too. On SQLite the whole store is."""
+    if connection.dialect.name != "postgresql":
+        return
+    in_order = database.lock_order(connection, users.c.id)
+    for some in database.chunks(sorted(set(user_ids)), CHUNK):
+        chosen = sa.select(users.c.id).where(database.among(connection, users.c.id, some)).order_by(in_order)
+        connection.execute(chosen.with_for_update(key_share=True))  # who only refers to them need not wait
+
+
 def load(connection: Connection, user_ids: Sequence[str]) -> dict[str, User]:
     """The users with these ids."""
     found: dict[str, User] = {}
-    for start in range(0, len(user_ids), CHUNK):
-        chosen = users.c.id.in_(user_ids[start : start + CHUNK])
+    for some in database.chunks(user_ids, CHUNK):
+        chosen = database.among(connection, users.c.id, some)
         for row in connection.execute(sa.select(*_USER_COLUMNS).where(chosen)):
             found[row[0]] = User(*row)
     return found

@@ -82,6 +82,9 @@ class Edits:
         again = await self._db.run(
             revisions.add, "held", row.hash, row.text, now, changed=words, counts=row.counts, reason=row.reason
         )
+        if again.state == "applied":  # it was approved just now
+            self.approved(held, again)
+            return
         self._current.held = held._replace(row=again)
         _log.info("settings_held_again", reason="other_started", hash=held.hash, revision=again.number)
 
@@ -110,6 +113,9 @@ class Edits:
         self, before: Settings, edit: Edit, changes: Sequence[difference.Change], verdict: judging.Verdict
     ) -> None:
         row = await self._add("held", edit, difference.words(changes), verdict.counts, verdict.reason)
+        if row is not None and row.state == "applied":  # it was approved where it was judged first
+            self._in_force(edit.settings, row, self._told(changes), verdict.counts)
+            return
         wanted, hash_ = edit.settings, edit.settings.sent_hash()
         self._current.held = HeldEdit(wanted, hash_, verdict.reason, row)
         self._swap(mixing.mixed(before, wanted))

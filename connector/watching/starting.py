@@ -62,10 +62,12 @@ def settle(path: Path, settings: Settings, db: Database, now: datetime) -> Curre
         words = difference.words(difference.changes(before, settings))
         reason = verdict.reason or None
         row = db.write(revisions.add, state, hash_, text, now, changed=words, counts=verdict.counts, reason=reason)
-        if not verdict.holds:
+        state = row.state  # somebody may have approved the same edit meanwhile
+        if state == "applied":
             current.revision = row.number
-            current.replaced = None if newest is None else Replaced(newest.number, row.number)
-    if verdict.holds:
+            if newest is not None and newest.number != row.number:
+                current.replaced = Replaced(newest.number, row.number)
+    if state == "held":
         current.held = HeldEdit(settings, hash_, verdict.reason, row)
         current.settings = mixing.mixed(before, settings)
     else:

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from connector.records import Mirror
 from connector.settings import All, Attribute, Event, NoneOf, People, Settings
-from connector.store import mirror, schema, segments
+from connector.store import schema, segments, standing
 from connector.store.database import Database
 from tests.benchmarks.stores import Store
 
@@ -92,7 +92,7 @@ def _is_big(attributes: Mapping[str, Any]) -> bool:
 
 
 def _pass(connection: Connection) -> int:
-    return sum(1 for _ in mirror.differing(connection, _SETTINGS, _NOW))
+    return sum(1 for _ in standing.differing(connection, _SETTINGS, _NOW))
 
 
 def _fill(db: Database) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -139,3 +140,10 @@ def at_once(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
     with ThreadPoolExecutor(len(jobs)) as threads:
         running = [threads.submit(job) for job in jobs]
         return [each.result(100) for each in running]
+
+
+def until_it_waits(db: Database, running: Future[Any] | asyncio.Future[Any]) -> None:
+    """Returns when what runs there waits for a lock that somebody has. PostgreSQL's only."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    while not db.read(lambda connection: connection.execute(sa.text(waiting)).scalar_one()):
+        assert not running.done()

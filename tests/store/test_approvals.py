@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from connector import errors
 from connector.commands import approve as approving
@@ -14,6 +16,7 @@ from connector.store.database import Database
 from tests.store.given import NOW, SETTINGS
 
 HOLDS = {"holds": [{"what": "create", "reason": "max_creates", "count": 5, "allowed": 2}], "calls": 1}
+WAITS = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%revisions%'")
 
 
 def held(db: Database, hash_: str = "abcdef012345", counts: dict[str, Any] = HOLDS) -> int:
@@ -51,6 +54,8 @@ def test_a_newer_revision_takes_its_place_but_not_one_that_could_not_be_read(db:
     assert waiting.number == number
     db.write(revisions.add, "applied", "other", "# other", NOW)
     assert db.read(approvals.waiting) is None
+    assert not db.write(approvals.approve, number, NOW), "the other one would stay in force"
+    assert [each.state for each in db.read(revisions.history)] == ["applied", "refused", "held"]
 
 
 def test_it_counts_once_and_for_a_day(db: Database) -> None:
@@ -68,3 +73,19 @@ def test_it_counts_once_and_for_a_day(db: Database) -> None:
     assert db.read(approvals.counted, "abcdef012345", "create", NOW) == 3, "two of them went"
     db.write(approvals.used, "abcdef012345", "create")
     assert db.read(approvals.counted, "abcdef012345", "create", NOW) == 0
+
+
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
+def test_of_two_kinds_that_go_at_the_same_time_each_is_used(store_url: str, db: Database) -> None:
+    kinds = [{"what": what, "reason": "max", "count": 5, "allowed": 0} for what in ("create", "delete")]
+    assert db.write(approvals.approve, held(db, counts={"holds": kinds}), NOW)
+    other = Database(store_url)
+    with ThreadPoolExecutor(1) as threads:
+        with other.transaction() as connection:
+            approvals.used(connection, "abcdef012345", "create", 2)
+            using = threads.submit(db.write, approvals.used, "abcdef012345", "delete", 1)
+            while not using.done() and not other.read(lambda reading: reading.execute(WAITS).scalar_one()):
+                pass
+        using.result(20)
+    other.close()
+    assert [db.read(approvals.counted, "abcdef012345", what, NOW) for what in ("create", "delete")] == [3, 4]

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from connector import errors
+from connector.commands import erase
 from connector.inbound import adopting, forgetting
 from connector.records import CustomerId, Identifier, Received
-from connector.store import database, erasure, inbox, kept_out, schema
+from connector.store import database, erasure, inbox, kept_out, retention, schema, users
 from connector.store.database import Database
-from tests.store import given, told
+from tests.store import given, meanwhile, told
 from tests.store.given import NOW, SETTINGS
 from tests.store.told import message
 
@@ -124,6 +129,26 @@ def test_messages_are_looked_through_in_portions_of_bytes(db: Database) -> None:
     assert forgetting.forget(db, SETTINGS, frozenset(NAMES)) == 3
 
 
+@meanwhile.on_postgresql
+def test_messages_behind_a_page_that_retention_empties_meanwhile_are_looked_through(
+    store_url: str, db: Database
+) -> None:
+    old = given.received(given.webhook("1", recipient="x" * 5_000_000), at=NOW - timedelta(days=60))
+    db.write(inbox.append, inbox.CUSTOMERIO, old)
+    db.write(lambda connection: connection.execute(sa.update(schema.inbox).values(state="read")))
+    db.write(inbox.append, inbox.CUSTOMERIO, [Received("2", NOW, b"to ann@b.co, and no JSON", "not_json")])
+    month_ago = NOW - timedelta(days=30)
+    page = db.read(retention.old_webhooks, month_ago, 0)
+    assert page is not None
+    with meanwhile.other(db, store_url) as other:
+
+        def delete() -> None:
+            assert other.db.write(retention.delete_webhooks, month_ago, page) == 1
+
+        with meanwhile.before(db, "SELECT inbox.id, inbox.source,", delete):
+            assert forgetting.forget(db, SETTINGS, frozenset(NAMES)) == 1
+
+
 def test_a_message_that_names_a_living_user_more_strongly_is_theirs(db: Database) -> None:
     told.tell(db, message("track", "m1", user="43", anonymous="device"), message("track", "m2", anonymous="device"))
     assert forgetting.forget(db, SETTINGS, frozenset(NAMES)) == 1
@@ -161,3 +186,51 @@ def test_who_is_kept_out_is_looked_up_by_the_key_of_the_table(db: Database) -> N
     assert key in plan
     assert "Seq Scan on erased" not in plan
     assert "SCAN erased" not in plan
+
+
+def just_before_it_begins(step: Callable[[], object]) -> Callable[[], datetime]:
+    """The clock of an erasure: looked at when what has arrived is read, and when it begins."""
+    looked = []
+
+    def clock() -> datetime:
+        looked.append(NOW)
+        if len(looked) == 2:
+            step()
+        return NOW
+
+    return clock
+
+
+async def test_who_is_merged_before_it_begins_is_erased_with_the_one_whom_they_became(
+    db: Database, tmp_path: Path
+) -> None:
+    told.tell(db, message("identify", "m1", user="42"))
+    told.tell(db, message("identify", "m2", anonymous="device", traits={"email": "ann@b.co"}))
+    merging = message("identify", "m3", user="42", traits={"email": "ann@b.co"})
+    clock = just_before_it_begins(lambda: told.tell(db, merging))
+    receipt = await erase.erase(db, SETTINGS, "ann@b.co", clock, tmp_path, here_only=True)
+    assert receipt.removed["users"] == 1
+    assert given.rows(db, schema.users) == []
+    assert db.read(kept_out.among, NAMES) == frozenset(NAMES)
+
+
+async def test_when_nothing_names_them_any_more_as_it_begins_nothing_is_removed(db: Database, tmp_path: Path) -> None:
+    told.tell(db, message("identify", "m1", user="42"))
+    told.tell(db, message("identify", "m2", traits={"email": "ann@b.co"}))
+    loser = db.read(users.find, [NAMES[1]])[NAMES[1]]
+    merging = message("identify", "m3", user="42", traits={"email": "ann@b.co"})
+    clock = just_before_it_begins(lambda: told.tell(db, merging))
+    with pytest.raises(errors.Failed, match="Nothing was removed; run it again"):
+        await erase.erase(db, SETTINGS, loser, clock, tmp_path, here_only=True)
+    assert given.rows(db, schema.users, "external_id") == ["42"]
+    assert db.read(kept_out.among, NAMES) == frozenset()
+
+
+async def test_who_is_erased_by_another_command_before_it_begins_is_not_erased_twice(
+    db: Database, tmp_path: Path
+) -> None:
+    told.tell(db, message("identify", "m1", user="42"))
+    [user_id] = given.rows(db, schema.users, "id")
+    clock = just_before_it_begins(lambda: db.write(erasure.finish, begin(db, user_id)))
+    with pytest.raises(errors.Failed, match="another command"):
+        await erase.erase(db, SETTINGS, "42", clock, tmp_path, here_only=True)

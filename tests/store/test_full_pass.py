@@ -13,16 +13,19 @@ from sqlalchemy.engine import Connection
 
 from connector import errors
 from connector.commands import approve as approving
-from connector.outbound import full_pass, limits, preparation
+from connector.outbound import full_pass, limits, preparation, recording
+from connector.outbound.approving import with_the_settings
 from connector.outbound.many_ids import CHUNK, ManyIds
-from connector.records import Claim, Seen
+from connector.outbound.notes import Terms
+from connector.records import Claim, CustomerId, Identifier, Seen
 from connector.settings import Guard, Settings
-from connector.store import backlog, facts, held, mirror, runs, schema
+from connector.store import approvals, backlog, facts, held, leases, revisions, runs, schema, standing, users
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW
 from tests.sync.clock import Clock
 
+DAY = timedelta(days=1)
 DELETE = {"enabled": True, "blind": True, "grace": "1h"}
 
 
@@ -97,14 +100,14 @@ def test_a_pass_whose_query_takes_longer_than_its_lease_is_not_taken_over(
 ) -> None:
     clock = Clock(NOW)
     renewed = threading.Event()
-    renew, differing = runs.renew, mirror.differing
+    renew, differing = runs.renew, standing.differing
 
     def noted(*arguments: Any) -> bool:
         is_ours = renew(*arguments)
         renewed.set()
         return is_ours
 
-    def slow(*arguments: Any) -> Iterator[mirror.Differing]:
+    def slow(*arguments: Any) -> Iterator[standing.Differing]:
         for _ in range(4):
             clock.now += runs.LEASE * 0.9
             renewed.clear()
@@ -114,7 +117,7 @@ def test_a_pass_whose_query_takes_longer_than_its_lease_is_not_taken_over(
 
     monkeypatch.setattr(full_pass, "_RENEW_SECONDS", 0.01)
     monkeypatch.setattr(runs, "renew", noted)
-    monkeypatch.setattr(mirror, "differing", slow)
+    monkeypatch.setattr(standing, "differing", slow)
     given.have(db, user("U1"))
     before = threading.active_count()
     found = full_pass.run(db, SETTINGS, clock)
@@ -125,12 +128,12 @@ def test_a_pass_whose_query_takes_longer_than_its_lease_is_not_taken_over(
 
 
 def test_a_pass_that_was_given_up_renews_nothing_and_stops(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    def taken_over(*_arguments: Any) -> Iterator[mirror.Differing]:
+    def taken_over(*_arguments: Any) -> Iterator[standing.Differing]:
         assert db.write(runs.begin, "another", NOW + 2 * runs.LEASE)
-        yield mirror.Differing("U1", is_person=False, outside=False, left_at=None, changed=False)
+        yield standing.Differing("U1", is_person=False, outside=False, left_at=None, changed=False)
 
     monkeypatch.setattr(full_pass, "_RENEW_SECONDS", 60)
-    monkeypatch.setattr(mirror, "differing", taken_over)
+    monkeypatch.setattr(standing, "differing", taken_over)
     with pytest.raises(errors.Failed, match="another one took over"):
         full_pass.run(db, SETTINGS, lambda: NOW)
 
@@ -150,13 +153,13 @@ def test_a_store_that_cannot_be_written_for_a_moment_does_not_end_the_renewing(
             enough.set()
         raise sa.exc.OperationalError("UPDATE", None, Exception("locked"))
 
-    def slow(*_arguments: Any) -> Iterator[mirror.Differing]:
+    def slow(*_arguments: Any) -> Iterator[standing.Differing]:
         assert enough.wait(10)
         yield from ()
 
     monkeypatch.setattr(full_pass, "_RENEW_SECONDS", 0.01)
     monkeypatch.setattr(runs, "renew", failing)
-    monkeypatch.setattr(mirror, "differing", slow)
+    monkeypatch.setattr(standing, "differing", slow)
     assert full_pass.run(db, SETTINGS, lambda: NOW) is not None
 
 
@@ -284,6 +287,45 @@ def test_an_approval_that_was_killed_halfway_is_finished_by_the_next_pass(
     assert (found.changed, holds(found), approving.listed(db)) == (2, [], [])
     compared_again = db.write(lambda connection: connection.execute(compared).rowcount)
     assert (compared_again, run(db, other).changed) == (2, 0)
+
+
+def test_who_is_being_looked_at_while_other_ids_are_approved_gets_theirs_too(db: Database) -> None:
+    people(db, "U1")
+    db.write(lambda connection: users.add(connection, [], [(Identifier("cio_id", "c1"), "U1")]))
+    run(db)
+    other = settings(customer_id="code")
+    (hold,) = run(db, other).holds
+    looked_at = looked_at_by(db, other, "a")
+    assert looked_at[0].decision.renamed is None
+    approving.approve(db, other, hold.hash, None, NOW)
+    db.write(recording.record, looked_at, [], Terms(other.mapping_hash(), DAY, DAY, NOW))
+    assert [each.decision.renamed for each in looked_at_by(db, other, "b")] == [CustomerId("id", "cU1")]
+
+
+def looked_at_by(db: Database, wanted: Settings, lease: str) -> list[preparation.Prepared]:
+    """Everyone who is due."""
+    return preparation.prepare(db, wanted, db.write(leases.claim, lease, NOW, NOW + DAY, 100), NOW)
+
+
+def test_other_ids_that_were_approved_with_the_settings_go_once_though_that_was_killed_halfway(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people(db, "U1", "U2")
+    run(db)
+    other = settings(customer_id="code")
+    renames = {"holds": [{"what": held.RENAME, "count": 2}], "approved_at": NOW.isoformat()}
+    db.write(revisions.add, "applied", other.sent_hash(), "", NOW, counts=renames, reason=approvals.APPROVED)
+    found = run(db, other)
+
+    def killed(_db: Database) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(full_pass, "look_again", killed)
+        with pytest.raises(KeyboardInterrupt):
+            with_the_settings(db, other, found, NOW)
+    assert db.read(approvals.counted, other.sent_hash(), held.RENAME, NOW) == 0
+    assert holds(run(db, other)) == []
 
 
 def test_a_hold_says_how_many_may_go_now(db: Database) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from connector.core import guard
+from connector.outbound import full_pass, holding
+from connector.outbound.many_ids import ManyIds
 from connector.store import held, schema
 from connector.store.database import Database
 from connector.store.held import CREATE
@@ -117,6 +124,54 @@ def test_the_list_comes_in_pages_and_any_of_it_by_name(db: Database) -> None:
     db.write(held.enter, held.DELETE, ["U5"], 9)
     assert (listed(db, limit=2), listed(db, "U1", 2), listed(db, "U4")) == (["U0", "U1"], ["U2", "U3"], [])
     assert db.read(held.among, CREATE, ["U1", "U5", "nobody"]) == {"U1"}
+
+
+def test_who_has_been_entered_for_the_next_hold_stays_listed_when_the_last_one_is_over(db: Database) -> None:
+    first = hold(db, enter(db, "U1", "U2"), 2)
+    next_id = enter(db, "U3", "U4")
+    db.write(held.take_off, CREATE, ["U1", "U2"])
+    assert (db.read(held.by_hash, first.hash), listed(db)) == ([], ["U3", "U4"])
+    second = hold(db, next_id, 2)
+    assert db.read(held.approvable, second, 10) == ["U3", "U4"]
+
+
+def held_by_a_pass(db: Database, *user_ids: str, turn: Callable[[], datetime] = lambda: NOW) -> held.Hold:
+    wanted = ManyIds()
+    wanted.add(user_ids)
+    verdict = guard.creates(waiting=len(user_ids), released=0, limit=1, suspicion=None)
+    return holding.hold(db, given.SETTINGS, CREATE, wanted, verdict, turn)
+
+
+def test_whom_a_pass_entered_before_it_was_stopped_is_on_the_list_of_the_next(db: Database) -> None:
+    first = held_by_a_pass(db, "U1", "U2")
+
+    def stopped() -> datetime:
+        if len(listed(db)) == 4:
+            raise full_pass.CutShort
+        return NOW
+
+    with pytest.raises(full_pass.CutShort):
+        held_by_a_pass(db, "U1", "U2", "U3", "U4", turn=stopped)
+    second = held_by_a_pass(db, "U1", "U2", "U3", "U4")
+    assert (db.read(held.approvable, second, 9), db.read(held.current)) == (["U1", "U2", "U3", "U4"], [second])
+    assert second.hash != first.hash
+    assert held_by_a_pass(db, "U1", "U2", "U4") == replace(second, count=3)
+
+
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
+def test_a_hold_that_is_approved_while_a_pass_counts_it_anew_stops_no_pass(store_url: str, db: Database) -> None:
+    first = held_by_a_pass(db, "U1", "U2")
+    other = Database(store_url)
+
+    def approved(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.startswith("UPDATE holds"):
+            other.write(held.take_off, CREATE, ["U1", "U2"])
+
+    sa.event.listen(db.writer, "before_cursor_execute", approved)
+    assert held_by_a_pass(db, "U1", "U2") == first
+    sa.event.remove(db.writer, "before_cursor_execute", approved)
+    other.close()
+    assert db.read(held.current) == []
 
 
 def test_clear_leaves_nothing_of_the_kind(db: Database) -> None:

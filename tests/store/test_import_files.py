@@ -156,9 +156,9 @@ def test_a_byte_order_mark_is_no_part_of_the_first_header(db: Database, tmp_path
 
 
 def test_an_import_asks_for_a_pass(db: Database, tmp_path: Path) -> None:
-    assert not db.read(runs.asked)
+    assert not db.read(runs.asked, NOW)
     imported(db, tmp_path / "u.csv", "external_id\n1\n")
-    assert db.read(runs.asked)
+    assert db.read(runs.asked, NOW)
 
 
 def test_rejects_are_readable_by_their_owner_alone_and_those_of_the_last_import(db: Database, tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta, timezone
+from functools import partial
 
 from connector.records import Received
 from connector.store import inbox, schema
 from connector.store.database import Database
-from tests.store import given
+from tests.store import given, meanwhile
 from tests.store.given import NOW
 
 
@@ -128,3 +129,15 @@ def test_large_messages_are_taken_a_few_at_a_time_and_each_in_the_end(db: Databa
         taken.append([each.source_id for each in found])
         db.write(inbox.mark, [inbox.Mark(each.id, "read", None, None) for each in found])
     assert taken == [["0", "1"], ["2", "3"], ["4", "5"]]
+
+
+@meanwhile.on_postgresql
+def test_repeats_that_two_servers_append_in_another_order_are_stored_by_both(store_url: str, db: Database) -> None:
+    with meanwhile.other(db, store_url) as other:
+        with db.transaction() as connection:
+            inbox.append(connection, inbox.CUSTOMERIO, received("2"))
+            other.begin(partial(other.db._append, inbox.append, inbox.CUSTOMERIO, received("1", "2", "3")))
+            other.begin(partial(db._append, inbox.append, inbox.CUSTOMERIO, received("3", "1", "4")))
+            connection.rollback()
+        assert sum(other.results()) == 4
+    assert sorted(given.rows(db, schema.inbox, "source_id")) == ["1", "2", "3", "4"]

@@ -149,7 +149,7 @@ async def test_a_stop_does_not_wait_for_a_build(db: Database) -> None:
     stopping = asyncio.Event()
     with db.transaction() as held:
         users.add(held, [given.user("U1")], [])
-        task = asyncio.create_task(indexing.run(db, lambda: settings, stopping))
+        task = asyncio.create_task(indexing.run(db, lambda: settings, lambda: False, stopping))
         while not await db.run_read(waiting_builds):
             assert not task.done()
         stopping.set()
@@ -160,7 +160,7 @@ async def test_a_stop_does_not_wait_for_a_build(db: Database) -> None:
 async def test_the_task_applies_what_the_settings_list_and_what_an_edit_lists(db: Database) -> None:
     listed = [Settings(store=Store(indexed_attributes=["plan"]))]
     stopping = asyncio.Event()
-    task = asyncio.create_task(indexing.run(db, lambda: listed[-1], stopping))
+    task = asyncio.create_task(indexing.run(db, lambda: listed[-1], lambda: False, stopping))
     for edit, expected in (((), 1), (("plan", "n"), 2), ((), 0)):
         listed.append(Settings(store=Store(indexed_attributes=edit)) if edit or not expected else listed[-1])
         async with asyncio.timeout(20):
@@ -168,6 +168,46 @@ async def test_the_task_applies_what_the_settings_list_and_what_an_edit_lists(db
                 assert not task.done()
     stopping.set()
     await asyncio.wait_for(task, 10)
+
+
+async def test_what_a_process_with_an_older_file_dropped_is_made_again_after_a_while(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "_ANEW", 0.0)
+    monkeypatch.setattr(indexing, "_LOOK", 0.01)
+    settings = Settings(store=Store(indexed_attributes=["plan"]))
+    stopping = asyncio.Event()
+    task = asyncio.create_task(indexing.run(db, lambda: settings, lambda: False, stopping))
+    await until_made(db, 1)
+    await asyncio.to_thread(drop_all, db)
+    await until_made(db, 1)
+    stopping.set()
+    await asyncio.wait_for(task, 10)
+
+
+async def test_while_others_have_newer_settings_nothing_is_dropped(db: Database) -> None:
+    indexes.apply(db, ["theirs"])
+    settings = Settings(store=Store(indexed_attributes=["plan"]))
+    is_stale = True
+    stopping = asyncio.Event()
+    task = asyncio.create_task(indexing.run(db, lambda: settings, lambda: is_stale, stopping))
+    await until_made(db, 2)
+    is_stale = False
+    await until_made(db, 1)
+    stopping.set()
+    await asyncio.wait_for(task, 10)
+    assert indexes.apply(db, ["plan"]) == ((), ())
+
+
+async def until_made(db: Database, number: int) -> None:
+    async with asyncio.timeout(20):
+        while len(await asyncio.to_thread(made, db)) != number:
+            await asyncio.sleep(0)
+
+
+def drop_all(db: Database) -> None:
+    while indexes.apply(db, []) is None:
+        pass
 
 
 def waiting_builds(connection: Connection) -> int:

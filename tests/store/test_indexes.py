@@ -25,6 +25,7 @@ from connector.store import (
     leases,
     merging,
     mirror,
+    pending,
     retention,
     schema,
     segments,
@@ -248,6 +249,19 @@ def test_users_and_their_mirrors_are_loaded_by_their_keys(db: Database, plan: Pl
     assert primary_key(db, "mirror") in found
     assert not reads_whole(found, "users"), found
     assert not reads_whole(found, "mirror"), found
+
+
+def test_who_may_be_sent_is_marked_by_their_keys(db: Database, plan: Plan) -> None:
+    found = plan(pending.mark_mirrored, [f"U{10_000 + number}" for number in range(0, ROWS, 50)], NOW)
+    for table in ("mirror", "pending"):
+        assert not reads_whole(found, table), found
+
+
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
+def test_users_are_locked_by_their_key(db: Database, plan: Plan) -> None:
+    found = plan(users.lock, [f"U{10_000 + number}" for number in range(0, ROWS, 50)])
+    assert primary_key(db, "users") in found
+    assert not reads_whole(found, "users"), found
 
 
 @pytest.mark.parametrize("condition", [Event("Email Opened", 2), Event("Email Opened", None, 0, timedelta(days=1))])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from msgspec.structs import asdict, replace
 
+from connector.outbound import full_pass
 from connector.records import Identifier
 from connector.settings import Attribute, Delete, Everyone, People, Settings
-from connector.store import guarded, mirror, pending, schema, users
+from connector.store import erasure, guarded, leases, merging, mirror, pending, schema, standing, users
 from connector.store.database import Database
 from connector.store.mirror import Looked
 from tests.store import given
@@ -25,7 +29,7 @@ DELETING = PRO.model_copy(update={"people": People(segments=("pro",), delete=Del
 
 def differing(db: Database, settings: Settings = PRO) -> dict[str, bool]:
     """Whom a pass has to look at, and whether they are people at Customer.io."""
-    found = db.read(lambda connection: list(mirror.differing(connection, settings, given.NOW)))
+    found = db.read(lambda connection: list(standing.differing(connection, settings, given.NOW)))
     people = {each.user_id: each.is_person for each in found}
     assert len(found) == len(people)
     assert not any(each.outside for each in found)
@@ -187,7 +191,7 @@ def test_what_a_pass_finds_streams_while_the_same_thread_writes(db: Database) ->
     given.have(db, *(pro(each) for each in numbers))
     seen = []
     with db.reader.begin() as connection:
-        for each in mirror.differing(connection, PRO, given.NOW):
+        for each in standing.differing(connection, PRO, given.NOW):
             seen.append(each.user_id)
             if len(seen) % mirror.CHUNK == 0:
                 db.write(pending.release, seen[-mirror.CHUNK :], "guard", NOW)
@@ -243,7 +247,7 @@ def test_while_nobody_is_deleted_nobody_leaves(db: Database) -> None:
 
 def leaving(db: Database, settings: Settings = DELETING) -> dict[str, tuple[bool, datetime | None, bool]]:
     """Of everyone a pass looks at: whether they are outside, since when, and whether they changed."""
-    found = db.read(lambda connection: list(mirror.differing(connection, settings, given.NOW)))
+    found = db.read(lambda connection: list(standing.differing(connection, settings, given.NOW)))
     return {each.user_id: (each.outside, each.left_at, each.changed) for each in found}
 
 
@@ -338,3 +342,37 @@ def test_the_new_customer_id_of_who_was_renamed_names_the_user_and_the_old_one_d
     renamed = given.person("U1", customer_id="c2", synced_at=LATER)
     db.write(mirror.record, [renamed], ["U1"])
     assert given.rows(db, schema.identifiers, "value", "user_id") == [("c1", "U1"), ("c2", "U1")]
+
+
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+@pytest.mark.parametrize("is_claimed", [True, False])
+@pytest.mark.parametrize(
+    ("fn", "arguments"),
+    [
+        (mirror.look_again, ("", 100)),
+        (mirror.stay, (100,)),
+        (full_pass._move, (["U3"], ["U1"], NOW)),
+        (merging.merge, ({"U3": "U4", "U1": "U2"}, NOW)),
+        (erasure.finish, (erasure.Erasure(("U3", "U1"), frozenset(), (), NOW),)),
+    ],
+)
+def test_who_writes_of_many_people_and_who_records_what_was_sent_do_not_block_each_other(
+    store_url: str, db: Database, fn: Callable[..., Any], arguments: tuple[Any, ...], is_claimed: bool
+) -> None:
+    """These lie in the table in another order than they are locked in; what is recorded comes in any order."""
+    given.have(db, *(given.user(each) for each in ("U1", "U2", "U3", "U4")))
+    for user_id in ("U3", "U1"):
+        given.sent(db, given.person(user_id, left_at=NOW))
+    if is_claimed:
+        db.write(pending.mark, ["U1", "U3"], NOW, pending.CHANGED)
+        db.write(leases.claim, "lease", NOW, LATER, 10)
+    other = Database(store_url)
+    with ThreadPoolExecutor(1) as threads, other.transaction() as first:
+        leases.still_ours(first, {"U1": "lease", "U3": "lease"})
+        order = ("U3", "U1") if is_claimed else ("U1", "U3")
+        mirror.touch(first, [Looked(order[0], "", "hash", 1, NOW)])
+        running = threads.submit(db.write, fn, *arguments)
+        given.until_it_waits(other, running)
+        mirror.touch(first, [Looked(order[1], "", "hash", 1, NOW)])
+    running.result(20)
+    other.close()

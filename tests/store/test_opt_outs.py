@@ -8,7 +8,7 @@ import pytest
 
 from connector.core import learnt
 from connector.records import Learnt, Word
-from connector.store import pending, schema, users
+from connector.store import leases, pending, schema, users
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW, webhook
@@ -123,3 +123,15 @@ def test_an_opt_out_of_someone_unknown_is_kept_with_the_user_whom_it_makes(db: D
 def test_an_opt_out_of_nobody_is_an_event_and_nothing_more(db: Database) -> None:
     given.read(db, webhook("a", OUT, at=LATE))
     assert given.rows(db, schema.events, "name", "user_id") == [("Customer Unsubscribed", None)]
+
+
+def test_who_opts_out_while_they_are_just_being_created_is_looked_at_afresh(db: Database, ann: str) -> None:
+    db.write(pending.release, [ann], "guard", NOW)
+    db.write(leases.claim, "a lease", NOW, NOW + timedelta(minutes=1), 1)
+    given.read(db, said("e1", OUT, EARLY))
+    assert given.rows(db, schema.pending, "user_id", "changed") == [(ann, True)]
+
+
+def test_who_opts_out_and_is_nobody_there_is_left_to_the_pass(db: Database, ann: str) -> None:
+    given.read(db, said("e1", OUT, EARLY))
+    assert given.rows(db, schema.pending) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from connector.store import backlog, leases, pending, schema
+from connector.store import backlog, leases, pending, schema, users
 from connector.store.database import Database
 from connector.store.leases import Failure, Wait
 from connector.store.pending import AT_ONCE, CHANGED, FULL_PASS
@@ -406,7 +407,7 @@ def test_a_renewed_lease_holds_for_longer(db: Database) -> None:
     mark(db, "U1", "U2")
     claim(db, "a")
     db.write(leases.finish, "a", ["U2"], NOW)
-    assert db.write(leases.renew, "a", NOW, NOW + 2 * LEASE)
+    assert db.write(leases.renew, "a", NOW, NOW + 2 * LEASE) == {"U1"}
     assert claim(db, "b", NOW + LEASE) == []
     assert claim(db, "b", NOW + 2 * LEASE) == ["U1"]
     assert not db.write(leases.renew, "a", NOW + 3 * LEASE, NOW + 9 * LEASE)
@@ -582,6 +583,25 @@ def test_whose_lease_ran_out_while_somebody_marked_them_is_not_taken_without_a_w
     assert given.rows(db, schema.mirror, "user_id", "unsure") == [("U1", "*"), ("U2", "*")]
 
 
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
+def test_a_lease_that_ran_out_waits_for_nobody_who_has_locked_whom_its_user_was_merged_into(
+    store_url: str, db: Database
+) -> None:
+    given.have(db, given.user("S"), given.user("L", merged_into="S"))
+    given.sent(db, given.person("S"), given.person("U1"))
+    mark(db, "S", at=LATER + LEASE)
+    mark(db, "L", "U1")
+    claim(db, "a")
+    other = Database(store_url)
+    with other.transaction() as marking:
+        pending.mark(marking, ["S"], LATER + LEASE, FULL_PASS)
+        assert claim(db, "b", NOW + LEASE) == ["U1"]
+    other.close()
+    assert given.rows(db, schema.mirror, "user_id", "unsure") == [("S", ""), ("U1", "*")]
+    assert claim(db, "c", NOW + LEASE) == ["L"]
+    assert given.rows(db, schema.mirror, "user_id", "unsure") == [("S", "*"), ("U1", "*")]
+
+
 def test_giving_back_and_marking_do_not_wait_for_each_other(store_url: str, db: Database) -> None:
     """Whoever locks several rows does so in one order."""
     names = [f"W{number:03}" for number in range(300)]
@@ -601,3 +621,32 @@ def test_giving_back_and_marking_do_not_wait_for_each_other(store_url: str, db: 
     given.at_once([marked, given_back])
     other.close()
     assert len(rows(db)) == 300
+
+
+ORDERED: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
+    (leases.still_ours, ({"01J9": "a", "01a2": "a"},)),
+    (leases.renew, ("a", NOW, LATER)),
+    (leases.give_back, ("a", NOW)),
+    (leases.give_back, ("a", NOW, ["01J9", "01a2"])),
+    (pending.lock, (["01J9", "01a2"],)),
+    (users.lock, (["01J9", "01a2"],)),
+    (partial(backlog.replay, reason=None, user_ids=None, since=None), (NOW,)),
+]
+
+
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+@pytest.mark.parametrize(("fn", "arguments"), ORDERED)
+def test_rows_are_locked_in_an_order_that_is_no_matter_of_the_database(
+    db: Database, fn: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    locking: list[str] = []
+
+    def noted(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if "FOR UPDATE" in statement or "FOR NO KEY UPDATE" in statement:
+            locking.append(statement)
+
+    sa.event.listen(db.writer, "before_cursor_execute", noted)
+    db.write(fn, *arguments)
+    sa.event.remove(db.writer, "before_cursor_execute", noted)
+    assert locking
+    assert all('COLLATE "C"' in each for each in locking)

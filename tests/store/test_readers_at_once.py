@@ -8,17 +8,21 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from connector.commands import replay
-from connector.inbound import reader, upsert
-from connector.store import events, inbox, mirror, pending, schema, users
+from connector.inbound import adopting, reader, upsert
+from connector.settings import Settings
+from connector.store import events, inbox, leases, mirror, pending, schema, users
 from connector.store.database import Database
-from tests.store import given, told
+from tests.store import given, meanwhile, told
 from tests.store.given import NOW, row, webhook
 
 PEOPLE = 120
@@ -212,3 +216,100 @@ def test_readers_and_full_passes_that_mark_the_same_people_never_wait_for_each_o
     )
     assert given.rows(db, schema.pending, "user_id") == numbers
     assert db.read(mirror.count) == 200
+
+
+def sql(db: Database, statement: str) -> None:
+    db.write(lambda connection: connection.execute(sa.text(statement)))
+
+
+# As the README says it.
+CHANGES = """UPDATE users SET attributes = '{"plan": "team"}', version = version + 1 WHERE id = 'U1'"""
+
+
+def tell(db: Database) -> None:
+    told.tell(db, told.message("identify", "m1", user="1", traits={"seen": 1}))
+
+
+def bring(db: Database) -> None:
+    db.write(upsert.upsert, [row("1", seen=1)], NOW)
+
+
+@meanwhile.on_postgresql
+@pytest.mark.parametrize("change", [tell, bring], ids=["message", "import"])
+def test_what_sql_changes_while_a_user_is_read_stays(
+    store_url: str, db: Database, change: Callable[[Database], None]
+) -> None:
+    given.have(db, given.user("U1", external_id="1", attributes={"plan": "free"}))
+    with meanwhile.other(db, store_url) as other:
+        with meanwhile.before(db, "UPDATE users SET external_id", lambda: other.begin(lambda: sql(other.db, CHANGES))):
+            change(db)
+        other.results()
+    # SQL sets them all.
+    assert given.rows(db, schema.users, "attributes", "version") == [({"plan": "team"}, 3)]
+
+
+@meanwhile.on_postgresql
+def test_what_sql_changes_while_it_is_adopted_stays(store_url: str, db: Database) -> None:
+    given.have(db, given.user("U0", email="one@b.co"))
+    # Of one person, whom we had met before the row was written.
+    sql(db, "INSERT INTO users (id, external_id, email) VALUES ('U1', '1', 'one@b.co')")
+    with meanwhile.other(db, store_url) as other:
+        with meanwhile.before(db, "SELECT pending.user_id", lambda: other.begin(lambda: sql(other.db, CHANGES))):
+            adopting.adopt(db, lambda: NOW)
+        other.results()
+    assert given.rows(db, schema.users, "id", "attributes") == [("U1", {"plan": "team"})]
+
+
+def tell_of_both(db: Database) -> None:
+    """What a message says of U5, and then what a webhook says of U1."""
+    out = webhook("w1", "customer.unsubscribed", at=int(NOW.timestamp()), identifiers={"id": "1"})
+    db.write(inbox.append, inbox.INTAKE, told.received(told.message("identify", "m1", user="5", traits={"x": 1})))
+    given.read(db, out)
+
+
+def import_both(db: Database) -> None:
+    """U6 is merged into U5, and then U1 has changed."""
+    db.write(upsert.upsert, [row("5", "six@b.co"), row("1", x=1)], NOW)
+
+
+@meanwhile.on_postgresql
+@pytest.mark.parametrize(("change", "mark"), [(tell_of_both, 2), (import_both, 1)], ids=["messages", "import"])
+def test_what_a_reader_and_a_worker_write_of_the_same_people_lets_both_end(
+    store_url: str, db: Database, change: Callable[[Database], None], mark: int
+) -> None:
+    given.have(
+        db,
+        given.user("U1", external_id="1"),
+        given.user("U5", external_id="5"),
+        given.user("U6", email="six@b.co"),
+    )
+    given.sent(db, *(given.person(each) for each in ("U1", "U5", "U6")))
+    db.write(pending.mark, ["U1", "U5", "U6"], NOW, pending.CHANGED)
+    claims = {each.user_id: "a" for each in db.write(leases.claim, "a", NOW, NOW + timedelta(minutes=1), 10)}
+    with meanwhile.other(db, store_url) as worker:
+        locks = partial(worker.db.write, leases.still_ours, claims)
+        with meanwhile.before(db, "INSERT INTO pending", lambda: worker.begin(locks), number=mark):
+            change(db)
+        assert worker.results() == [claims.keys()]
+
+
+@meanwhile.on_postgresql
+def test_sql_that_changes_a_user_and_then_makes_them_due_waits_for_no_reader_that_waits_for_it(
+    store_url: str, db: Database
+) -> None:
+    given.have(db, given.user("U1", external_id="1"))
+    given.sent(db, given.person("U1"))
+    db.write(pending.mark, ["U1"], NOW, pending.CHANGED)
+    sends = Settings.model_validate({"events": {"names": ["Clicked"]}})
+    told_of_one = [
+        told.message("track", "m1", user="1", timestamp=NOW.isoformat()),
+        told.message("identify", "m2", user="1", traits={"seen": 1}),
+    ]
+    due = "INSERT INTO pending (user_id) VALUES ('U1') ON CONFLICT (user_id) DO UPDATE SET changed = true"
+    with meanwhile.other(db, store_url) as other:
+        with db.transaction() as connection:
+            connection.execute(sa.text("UPDATE users SET version = version + 1"))
+            other.begin(partial(told.tell, other.db, *told_of_one, settings=sends))
+            connection.execute(sa.text(due))
+        other.results()
+    assert given.rows(db, schema.users, "attributes", "version") == [({"seen": 1}, 3)]

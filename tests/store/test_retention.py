@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from connector.store import attempts, backlog, events, inbox, leases, pending, retention, schema
+from connector.store import attempts, backlog, database, events, inbox, leases, merging, pending, retention, schema
 from connector.store.database import Database
-from tests.store import given
+from tests.store import given, meanwhile
 from tests.store.given import NOW, webhook
 
 MONTH = timedelta(days=30)
@@ -147,3 +148,21 @@ def test_a_webhook_that_is_repeated_after_its_body_went_makes_no_second_event(db
     assert db.read(events.count) == 1
     assert given.rows(db, schema.inbox, "source_id", "state") == [("a", "read")]
     assert len(given.rows(db, schema.users, "id")) == 1
+
+
+@meanwhile.on_postgresql
+def test_the_log_is_shortened_and_users_are_merged_at_once(store_url: str, db: Database) -> None:
+    given.have(db, *map(given.user, ("L1", "L2", "S1", "S2")))
+    db.write(attempts.add, [attempts.Attempt(each, "update", 1, 400, "refused", "") for each in ("L2", "L1")], OLD)
+    page = db.read(retention.old_attempts, YOUNG, 0)
+    assert page is not None
+
+    def merge(connection: Connection) -> None:
+        database.lock_identities(connection)
+        merging.merge(connection, {"L1": "S1", "L2": "S2"}, NOW)
+
+    with meanwhile.other(db, store_url) as other:
+        delete = partial(other.db.write, retention.delete_attempts, YOUNG, page)
+        with meanwhile.before(db, "UPDATE attempts", lambda: other.begin(delete), number=2):
+            db.write(merge)
+        assert other.results() == [2]

@@ -73,6 +73,15 @@ def test_processes_that_see_the_same_edit_at_once_add_it_once(db: Database) -> N
     assert {each.number for each in added} == {1}
 
 
+def test_what_is_in_force_is_not_held_again_and_what_was_before_it_is(db: Database) -> None:
+    db.write(revisions.add, "applied", "a", FIRST, NOW)
+    db.write(revisions.add, "held", "b", SECOND, NOW, reason="max_deletes")
+    assert db.write(revisions.settle, 2, "applied", "approved")
+    again = db.write(revisions.add, "held", "b", SECOND, NOW, reason="max_deletes")
+    assert (again.number, again.state) == (2, "applied")
+    assert db.write(revisions.add, "held", "a", FIRST, NOW, reason="max_deletes").number == 3
+
+
 def test_a_held_one_is_settled_once(db: Database) -> None:
     db.write(revisions.add, "held", "a", FIRST, NOW, reason="max_deletes")
     assert db.write(revisions.settle, 1, "applied")

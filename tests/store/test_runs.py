@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
+
+import pytest
+import sqlalchemy as sa
 
 from connector.store import runs, schema
 from connector.store.database import Database
@@ -19,30 +23,77 @@ def states(db: Database) -> list[tuple[str, str | None]]:
 
 
 def test_asking_twice_is_asking_once(db: Database) -> None:
-    assert not db.read(runs.asked)
+    assert not db.read(runs.asked, NOW)
     db.write(runs.ask, NOW)
     db.write(runs.ask, NOW + MINUTE)
-    assert db.read(runs.asked)
+    assert db.read(runs.asked, NOW)
     assert states(db) == [("asked", None)]
 
 
 def test_a_pass_that_begins_answers_what_was_asked_and_not_what_is_asked_later(db: Database) -> None:
     db.write(runs.ask, NOW)
     assert db.write(runs.begin, "a", NOW)
-    assert not db.read(runs.asked)
+    assert not db.read(runs.asked, NOW)
     db.write(runs.ask, NOW)
-    assert db.read(runs.asked)
+    assert db.read(runs.asked, NOW)
     db.write(runs.finish, "a", "done", {}, NOW)
-    assert db.read(runs.asked)
+    assert db.read(runs.asked, NOW)
     assert db.write(runs.begin, "b", NOW)
-    assert not db.read(runs.asked)
+    assert not db.read(runs.asked, NOW)
+    db.write(runs.finish, "b", "held", {}, NOW)
+    assert states(db) == [("done", "a"), ("held", "b")]
+
+
+@pytest.mark.parametrize("end", ["stopped", "failed", "killed"])
+def test_what_was_asked_is_asked_still_after_a_pass_that_did_not_get_to_its_end(db: Database, end: str) -> None:
+    db.write(runs.ask, NOW)
+    db.write(runs.begin, "a", NOW)
+    after = NOW
+    if end == "killed":
+        after += runs.LEASE + MINUTE
+    else:
+        db.write(runs.finish, "a", end, {}, NOW)
+    assert db.read(runs.asked, after)
+    assert db.write(runs.begin, "b", after)
+    assert not db.read(runs.asked, after)
+    db.write(runs.finish, "a", "done", {}, after)
+    assert ("asked", "b") in states(db), "of the pass that was given up as lost it is no more"
+    db.write(runs.finish, "b", "done", {}, after)
+    assert not db.read(runs.asked, after)
+
+
+def test_a_pass_for_some_users_answers_nothing(db: Database) -> None:
+    db.write(runs.ask, NOW)
+    assert db.write(runs.begin, "a", NOW, answers=False)
+    db.write(runs.finish, "a", "done", {}, NOW)
+    assert db.read(runs.asked, NOW)
+
+
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
+def test_what_is_asked_again_is_not_answered_by_a_pass_that_begins_before_it_is_committed(
+    store_url: str, db: Database
+) -> None:
+    other = Database(store_url)
+    db.write(runs.ask, NOW)
+    waits = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%runs%'")
+    with ThreadPoolExecutor(1) as threads:
+        with other.transaction() as asking:
+            runs.ask(asking, NOW)
+            begins = threads.submit(db.write, runs.begin, "a", NOW)
+            while not begins.done() and not other.read(lambda reading: reading.execute(waits).scalar_one()):
+                pass
+            has_begun = begins.done()
+        assert begins.result(20)
+    other.close()
+    db.write(runs.finish, "a", "done", {}, NOW)
+    assert db.read(runs.asked, NOW) == has_begun, "what begins afterwards has seen what the asker wrote"
 
 
 def test_one_pass_runs_at_a_time(db: Database) -> None:
     assert db.write(runs.begin, "a", NOW)
     db.write(runs.ask, NOW)
     assert not db.write(runs.begin, "b", NOW + runs.LEASE)
-    assert db.read(runs.asked), "a pass that did not begin answers nothing"
+    assert db.read(runs.asked, NOW), "a pass that did not begin answers nothing"
     db.write(runs.finish, "a", "done", {"changed": 3}, NOW + MINUTE)
     assert db.write(runs.begin, "b", NOW + MINUTE)
 

@@ -28,7 +28,7 @@ from connector.settings import (
     Settings,
     Store,
 )
-from connector.store import mirror, schema, segments, users
+from connector.store import schema, segments, standing, users
 from connector.store.database import Database
 from tests.store import given, plain_reading
 from tests.store.given import NOW
@@ -288,7 +288,7 @@ def test_as_many_conditions_and_segments_as_the_settings_let_through_are_one_que
     given.have(db, *(given.user(user_id, attributes=here) for user_id in ("as it was", "not")))
     for user_id, was in (("as it was", bits), ("not", "110" + bits[3:])):
         given.sent(db, given.person(user_id, segment_bits=was, mapping_hash=settings.mapping_hash()))
-    found = db.read(lambda connection: list(mirror.differing(connection, settings, NOW)))
+    found = db.read(lambda connection: list(standing.differing(connection, settings, NOW)))
     assert {(each.user_id, each.is_person, each.changed) for each in found} == {
         ("new", False, False),
         ("not", True, True),
@@ -378,8 +378,8 @@ def test_who_was_merged_into_another_is_in_no_listing_and_no_pass(db: Database) 
     db.write(lambda connection: connection.execute(gone.values(merged_into="left")))
     assert db.read(segments.sizes, settings, NOW) == {"all": 1}
     assert db.read(segments.members, "all", settings, NOW) == [("left", "1", "ada@example.com")]
-    assert db.read(lambda connection: list(mirror.differing(connection, settings, NOW))) == [
-        mirror.Differing("left", is_person=False, outside=False, left_at=None, changed=False)
+    assert db.read(lambda connection: list(standing.differing(connection, settings, NOW))) == [
+        standing.Differing("left", is_person=False, outside=False, left_at=None, changed=False)
     ]
 
 

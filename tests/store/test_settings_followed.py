@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,13 +17,13 @@ from connector.admin import status
 from connector.commands import approve as approving
 from connector.commands import status_text, sync_summary
 from connector.outbound import approving as outbound_approving
-from connector.outbound import full_pass
+from connector.outbound import full_pass, judging
 from connector.settings import Settings
 from connector.settings_file import whole
 from connector.store import approvals, held, revisions, runs
 from connector.store.database import Database
-from connector.watching import following, starting
-from connector.watching.current import Current, Replaced
+from connector.watching import edits, following, starting
+from connector.watching.current import Current, HeldEdit, Replaced
 from tests.store import given
 from tests.store.given import NOW
 
@@ -196,6 +197,100 @@ def test_what_is_approved_with_the_settings_is_no_alarm_in_the_pass_that_lets_it
         outbound_approving.with_the_settings(db, wanted, found, NOW)
     assert [line["event"] for line in logged] == ["let_go"]
     assert [run["state"] for run in db.read(runs.last, 1)] == ["done"]
+
+
+def approved_edit(db: Database, file: Path) -> Settings:
+    """Four creates, which were approved with the settings."""
+    stored(db)
+    file.write_text(PRO)
+    settled(file, db)
+    file.write_text(ALL)
+    held_edit = settled(file, db).held
+    assert held_edit is not None
+    assert approving.approve(db, held_edit.wanted, held_edit.hash, None, NOW) == 4
+    return held_edit.wanted
+
+
+def pass_and_what_was_approved(db: Database, wanted: Settings, going: Callable[[], bool] = lambda: True) -> int:
+    """How many are held after it."""
+    found = full_pass.run(db, wanted, lambda: NOW)
+    assert found is not None
+    outbound_approving.with_the_settings(db, wanted, found, NOW, going)
+    return sum(hold.count for hold in found.holds)
+
+
+def test_who_is_let_go_counts_no_more_among_the_approved_though_the_process_stops_halfway(
+    db: Database, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = approved_edit(db, file)
+    monkeypatch.setattr(outbound_approving, "CHUNK", 3)
+    going = iter([True, False])
+    with pytest.raises(full_pass.CutShort):
+        pass_and_what_was_approved(db, wanted, lambda: next(going))
+    assert db.read(approvals.counted, wanted.sent_hash(), held.CREATE, NOW) == 1
+    assert pass_and_what_was_approved(db, wanted) == 0
+    given.have(db, *(given.user(f"V{number}") for number in range(3)))
+    assert pass_and_what_was_approved(db, wanted) == 3
+
+
+def test_nobody_is_let_go_whose_approval_could_not_be_used_up(
+    db: Database, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = approved_edit(db, file)
+
+    def killed(*_more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(approvals, "used", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pass_and_what_was_approved(db, wanted)
+    assert len(db.read(held.listed, held.CREATE, "", 9)) == 4
+    assert pass_and_what_was_approved(db, wanted) == 0
+    assert db.read(held.listed, held.CREATE, "", 9) == []
+
+
+@pytest.mark.parametrize("how", ["follows", "syncs"])
+async def test_an_edit_that_is_approved_elsewhere_while_it_is_judged_here_is_in_force(
+    db: Database, file: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    stored(db)
+    other = file.with_name("other.toml")
+    other.write_text(PRO)
+    settled(other, db)
+    judge = judging.judge
+
+    def judged_meanwhile(*args: Any) -> judging.Verdict:
+        with monkeypatch.context() as patched:
+            patched.setattr(judging, "judge", judge)
+            other.write_text(ALL)
+            first = settled(other, db).held
+        assert first is not None
+        approving.approve(db, first.wanted, first.hash, None, NOW)
+        return judge(*args)
+
+    monkeypatch.setattr(judging, "judge", judged_meanwhile)
+    file.write_text(ALL)
+    wanted = settings_file.load(file)
+    if how == "syncs":
+        current = settled(file, db)
+        assert (current.settings, current.held, current.revision) == (wanted, None, 2)
+    else:
+        async with followed(file, db) as current:
+            await until(lambda: current.file is not None)
+            assert (current.settings, current.held, current.revision) == (wanted, None, 2)
+    assert names(db) == [(2, "applied"), (1, "applied")]
+    assert db.read(approvals.counted, wanted.sent_hash(), held.CREATE, NOW) == 4
+
+
+async def test_who_would_hold_an_edit_again_that_was_just_approved_takes_it_up(db: Database, file: Path) -> None:
+    wanted = approved_edit(db, file)
+    row = db.read(revisions.newest_applied)
+    current = Current(wanted.model_copy(), revision=1)
+    held_edit = HeldEdit(wanted, wanted.sent_hash(), "max_creates", row)
+    await edits.Edits(file, current, db, lambda: NOW, lambda: True).hold_again(held_edit)
+    assert (current.settings, current.held, current.revision) == (wanted, None, 2)
+    assert names(db) == [(2, "applied"), (1, "applied")]
 
 
 def test_what_the_guard_held_is_approved_while_an_edit_is_held(db: Database, file: Path) -> None:

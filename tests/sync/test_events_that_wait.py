@@ -12,10 +12,11 @@ from aiohttp import web
 from connector.admin import status
 from connector.commands import person, person_text, replay_parked, status_text
 from connector.core.outcome import Delivered
+from connector.inbound import due
 from connector.outbound import preparation, recording
 from connector.outbound.notes import Terms
 from connector.outbound.results import OfEvents, Result
-from connector.store import event_counts, leases, schema
+from connector.store import event_counts, facts, leases, schema
 from connector.store.database import Database
 from tests.places import Place, Sandbox
 from tests.store import given
@@ -102,6 +103,21 @@ async def test_where_the_guard_lets_more_through_those_who_wait_go_at_once(way: 
         way.clock.move(seconds=1)
     assert (await way.work(settings)).events == 1
     assert (await way.work(way.settings())).events == 2
+
+
+async def test_whom_a_process_puts_off_that_has_not_noticed_the_edit_yet_goes_with_a_later_pass(way: Way) -> None:
+    old = way.settings(guard="max_events_per_user = 1")
+    for number in range(2):
+        way.tell(old, "track", user="1", event=f"{number}")
+        way.clock.move(seconds=1)
+    assert (await way.work(old)).events == 1
+    way.clock.move(minutes=10)
+    new = way.settings()
+    due.look_again(way.db, new, way.clock)
+    assert (await way.work(old, passes=False)).events == 0
+    way.clock.move(minutes=5)
+    assert (await way.work(new)).events == 1
+    assert way.db.read(facts.waited_for)[1] is None, "nobody looks for ever"
 
 
 async def test_visitors_go_at_once_where_they_are_sent_from_now_on(way: Way) -> None:

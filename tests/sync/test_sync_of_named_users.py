@@ -181,7 +181,7 @@ async def test_it_is_no_full_pass_to_who_asked_for_one(way: Way, give: Give) -> 
     give(settings, *users("u1"))
     way.db.write(runs.ask, way.clock())
     await sync(way, settings, "u1")
-    assert way.db.read(runs.asked)
+    assert way.db.read(runs.asked, way.clock())
     assert way.db.read(runs.last, 1)[0]["counts"]["named"] == 1
 
 

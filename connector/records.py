@@ -269,6 +269,11 @@ class Mirror(msgspec.Struct, frozen=True):
     unsure: str = ""
     anonymous_ids: Sequence[str] = msgspec.field(default_factory=list)
 
+    @property
+    def was_never_heard_of(self) -> bool:
+        """Whether all that is known of the person is that a call may have made them."""
+        return self.unsure == EVERYTHING and not self.attributes
+
 
 class Subject(msgspec.Struct, frozen=True):
     """A user with all that a decision needs: memberships as bits in the settings' order, mirror, rival.

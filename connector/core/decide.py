@@ -17,6 +17,7 @@ The first row that matches wins. "Mirror" means a live one: who was deleted has 
     in one, mirror, v1 would misread the id that was sent       skip      bad_customer_id
     in one, mirror, another customer id, a new opt-out          update    opted_out  (and nothing else)
     in one, mirror, a customer id that can't be read            skip      unreadable
+    in one, mirror, another customer id, create never heard of  update    unsure  (under the id it went out with)
     in one, mirror, another customer id                         skip      customer_id_changed
     in one, mirror, a new opt-out                               update    opted_out
     in one, mirror, nobody heard whether a call was applied     update    unsure
@@ -140,7 +141,7 @@ def _stay(
             renamed = today
         elif mapping.is_misread(sent_as, settings):
             return Decision("skip", "bad_customer_id", sent_as)
-        elif today != "no_customer_id":
+        elif today != "no_customer_id" and not (mirror.was_never_heard_of and isinstance(today, CustomerId)):
             reason = "unreadable" if today == "unreadable" else "customer_id_changed"
             return _opt_out_alone(subject, mirror, sent_as, settings, now) or Decision("skip", reason, sent_as)
     opt_out, why = _opt_out(subject, mirror, settings)

@@ -53,15 +53,15 @@ def _let_all_go(
     first: int | None,
     now: datetime,
     going: Callable[[], bool],
-    with_the: str | None = None,
+    approved_with: str | None = None,
 ) -> int:
-    """As `approve`; `with_the` settings of this hash it was approved, which then counts for them no more."""
+    """As `approve`. `approved_with` is the hash of the settings with which it was; what goes is taken off that."""
     released = 0
     while first is None or released < first:
         if not going():
             raise full_pass.CutShort
         size = CHUNK if first is None else min(CHUNK, first - released)
-        count = db.write(_release, hold, size, now, with_the)
+        count = db.write(_release, hold, size, now, approved_with)
         released += count
         if count < size:
             break
@@ -69,7 +69,7 @@ def _let_all_go(
         # What was odd is so no more: the next pass compares with what is there now.
         noted, _ = limits.look(db, settings)
         shrank = hold.reason == "store_shrank"
-        db.write(_see, replace(noted, users=db.read(users.count)) if shrank else noted, hold.what, with_the)
+        db.write(_see, replace(noted, users=db.read(users.count)) if shrank else noted, hold.what, approved_with)
         if hold.what == held.RENAME:
             full_pass.look_again(db)
         # Last: where this stops halfway, a pass finds the hold and goes on.
@@ -90,22 +90,22 @@ def _hold(db: Database, prefix: str) -> held.Hold:
     return found[0]
 
 
-def _release(connection: Connection, hold: held.Hold, limit: int, now: datetime, with_the: str | None) -> int:
+def _release(connection: Connection, hold: held.Hold, limit: int, now: datetime, approved_with: str | None) -> int:
     if hold.what == held.RENAME:
         return 0
     database.lock_identities(connection)  # or a merge takes one of them away between the next two statements
     user_ids = held.approvable(connection, hold, limit)
     _let_go(connection, hold.what, user_ids, now)
-    if with_the is not None:
+    if approved_with is not None:
         # Here: whoever is killed after this leaves no approval for others. With the last of them it is over.
-        approvals.used(connection, with_the, hold.what, len(user_ids) if len(user_ids) == limit else None)
+        approvals.used(connection, approved_with, hold.what, len(user_ids) if len(user_ids) == limit else None)
     return len(user_ids)
 
 
-def _see(connection: Connection, noted: Seen, what: str, with_the: str | None) -> None:
+def _see(connection: Connection, noted: Seen, what: str, approved_with: str | None) -> None:
     facts.see(connection, noted)
-    if with_the is not None:
-        approvals.used(connection, with_the, what)
+    if approved_with is not None:
+        approvals.used(connection, approved_with, what)
 
 
 def _release_some(connection: Connection, what: str, user_ids: Sequence[str], settings_hash: str, now: datetime) -> int:
@@ -153,4 +153,4 @@ def with_the_settings(
         else:
             released = db.write(_release_some, hold.what, sorted(only), settings.sent_hash(), now)
         found.holds.remove(hold)
-        _log.info("let_go", reason="approved_with_the_settings", what=hold.what, hash=hold.hash, users=released)
+        _log.info("let_go", reason="with_the_settings", what=hold.what, hash=hold.hash, users=released)

@@ -37,7 +37,7 @@ from connector.outbound.tally import Tally
 from connector.outbound.waves import Waves, in_parts, parts_of
 from connector.records import Mirror
 from connector.settings import Settings
-from connector.store import leases
+from connector.store import driver_errors, leases
 from connector.store.database import Database
 
 MOST_USERS = 2000
@@ -179,7 +179,9 @@ class Flights:
             return prepared
         try:
             begun = await self._db.run(recording.begin, creates, self._terms())
-        except sa.exc.DBAPIError:
+        except sa.exc.DBAPIError as error:
+            if not driver_errors.lost_to_another(error):
+                raise
             begun = set()
         self._begun |= {each.user_id: each.subject.mirror for each in creates if each.user_id in begun}
         if left := [each for each in creates if each.user_id not in begun]:
@@ -298,11 +300,11 @@ class Flights:
     async def _record(self, skipped: Sequence[Prepared], found: Sequence[Result]) -> None:
         terms = self._terms()
         try:
-            tally = await self._db.run(recording.record, skipped, found, terms)
+            tally = await self._db.on_thread(lambda: recording.record(self._db, skipped, found, terms))
         except sa.exc.DBAPIError:
             # Another worker recorded the same customer id for another user meanwhile, which can be seen now; or
             # somebody who asked for these users' events again waited for us, and we for them.
-            tally = await self._db.run(recording.record, skipped, found, terms)
+            tally = await self._db.on_thread(lambda: recording.record(self._db, skipped, found, terms))
         landed: defaultdict[str, list[str]] = defaultdict(list)
         for claim in [*(each.claim for each in skipped), *(result.prepared.claim for result in found)]:
             landed[claim.lease].append(claim.user_id)

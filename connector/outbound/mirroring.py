@@ -10,8 +10,6 @@ from connector.outbound.preparation import Prepared
 from connector.records import EVERYTHING, CustomerId, Mirror
 from connector.store import pending
 
-NO_VERSION = -1  # that no user has: there is more to send
-
 
 def known_by(prepared: Prepared) -> CustomerId:
     """What the person is known by after all parts."""
@@ -73,8 +71,7 @@ def after(prepared: Prepared, accepted: Sequence[encode.Part], terms: Terms) -> 
 def is_perhaps_new(prepared: Prepared) -> bool:
     """Whether an update may make the person: nobody heard what came of their create."""
     sent = prepared.subject.mirror
-    never_heard_of = sent is not None and sent.unsure == EVERYTHING and not sent.attributes
-    return never_heard_of or was_perhaps_deleted(prepared)
+    return (sent is not None and sent.was_never_heard_of) or was_perhaps_deleted(prepared)
 
 
 def was_perhaps_deleted(prepared: Prepared) -> bool:

@@ -43,11 +43,12 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class Meanwhile:
-    """What others have done since these calls went out. `owners` says by customer id whose person that is by now.
-    `heirs` are by who was merged, where the user into whom they were has their person now; `doubts` are the versions of
-    those of whom nothing is sure."""
+    """What others have done since these calls went out. `owners` says by customer id whose person that is by now;
+    `others` are those who aren't who it was sent for. `heirs` are by merged user the survivors who have their person by
+    now. `doubts` are the versions of those who were doubted."""
 
     owners: Mapping[str, str] = field(default_factory=dict)
+    others: frozenset[str] = frozenset()
     heirs: Mapping[str, str] = field(default_factory=dict)
     doubts: Mapping[str, int] = field(default_factory=dict)
 

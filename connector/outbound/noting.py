@@ -193,8 +193,8 @@ def _accepted(notes: Notes, result: Result, person: Mirror, meanwhile: Meanwhile
     a merge, and of who was doubted since they were looked at, nothing is sure."""
     user_id, sent = person.user_id, result.prepared.subject.mirror
     if (heir := meanwhile.heirs.get(user_id)) is not None:
-        never = mirroring.NO_VERSION
-        person = replace(person, user_id=heir, deleted_at=None, left_at=None, version=never, unsure=EVERYTHING)
+        lower = meanwhile.doubts.get(heir, mirror.NO_VERSION) - 1  # or who has them in flight would not see it
+        person = replace(person, user_id=heir, deleted_at=None, left_at=None, version=lower, unsure=EVERYTHING)
     elif user_id in meanwhile.doubts and (sent is None or sent.version != meanwhile.doubts[user_id]):
         person = replace(person, version=meanwhile.doubts[user_id], unsure=EVERYTHING)
     notes.people.append(person)
@@ -241,7 +241,7 @@ def _part_of(notes: Notes, result: Result, meanwhile: Meanwhile, terms: Terms) -
     elif result.accepted or unheard:
         unsure = mirroring.unsure(each, result.accepted, before) if unheard else "" if before is None else before.unsure
         person = replace(
-            mirroring.after(each, result.accepted, terms), deleted_at=None, version=mirroring.NO_VERSION, unsure=unsure
+            mirroring.after(each, result.accepted, terms), deleted_at=None, version=mirror.NO_VERSION, unsure=unsure
         )
         _accepted(notes, result, person, meanwhile)
 

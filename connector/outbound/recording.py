@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -19,23 +19,48 @@ from connector.outbound.results import Result
 from connector.outbound.tally import Tally
 from connector.records import EVERYTHING, Identifier, Mirror, Word
 from connector.store import attempts, database, decided, due_events, leases, mirror, pending, users
+from connector.store.database import Database
 
 _log = log.get("worker")
 
 
-def record(connection: Connection, skipped: Sequence[Prepared], results: Sequence[Result], terms: Terms) -> Tally:
+class _Unlocked(Exception):
+    """These users have to be locked too, and in one order with the others: the transaction begins anew."""
+
+    def __init__(self, user_ids: Set[str]) -> None:
+        super().__init__()
+        self.user_ids = user_ids
+
+
+def record(db: Database, skipped: Sequence[Prepared], results: Sequence[Result], terms: Terms) -> Tally:
     """Writes what came of users, of whatever claims, where their lease is still ours. Who was never tried is given
     back, due now, with no attempt counted."""
+    others: set[str] = set()
+    while True:
+        try:
+            return db.write(_record, skipped, results, terms, others)
+        except _Unlocked as error:
+            others |= error.user_ids
+
+
+def _record(
+    connection: Connection, skipped: Sequence[Prepared], results: Sequence[Result], terms: Terms, others: Set[str]
+) -> Tally:
+    """Raises _Unlocked where somebody's person is by now another user's who is none of the `others`."""
     prepared = [*skipped, *(result.prepared for result in results)]
     if any(_changes_users(each) for each in prepared):
         # Before the rows below, or a reader and we wait for each other.
         database.lock_identities(connection)
         users.lock(connection, [each.user_id for each in prepared if mirroring.opts_out(each)])
     tokens = {each.user_id: each.claim.lease for each in prepared}
+    if others:
+        pending.lock(connection, [*tokens, *others])
     ours = leases.still_ours(connection, tokens)
     if len(ours) < len(prepared):
         _log.warning("lease_lost", users=len(prepared) - len(ours))
     meanwhile = _meanwhile(connection, results)
+    if not meanwhile.others <= others:
+        raise _Unlocked(meanwhile.others)
     tally = Tally()
     notes: defaultdict[str, Notes] = defaultdict(Notes)
     for result in results:
@@ -52,25 +77,26 @@ def record(connection: Connection, skipped: Sequence[Prepared], results: Sequenc
 
 def _meanwhile(connection: Connection, results: Sequence[Result]) -> Meanwhile:
     sent = [each.prepared for each in results if each.prepared.parts]
-    names = {each.user_id: mirroring.was_known_by(each).value for each in sent}
-    renamed = [each.decision.renamed.value for each in sent if each.decision.renamed is not None]
-    there = mirror.there(connection, [*names.values(), *renamed])
+    names = [(each.user_id, mirroring.was_known_by(each).value) for each in sent]
+    names += [(each.user_id, each.decision.renamed.value) for each in sent if each.decision.renamed is not None]
+    there = mirror.there(connection, {name for _, name in names})
     owners = {customer_id: user_id for customer_id, user_id, _ in there}
-    others = {user_id: owners[name] for user_id, name in names.items() if owners.get(name, user_id) != user_id}
+    others = {user_id: owners[name] for user_id, name in names if owners.get(name, user_id) != user_id}
     merged = mirror.survivors(connection, list(others))
     heirs = {user_id: owner for user_id, owner in others.items() if merged.get(user_id) == owner}
-    return Meanwhile(owners, heirs, {user_id: version for _, user_id, version in there if mirror.is_doubted(version)})
+    doubts = {user_id: version for _, user_id, version in there if mirror.is_doubted(version)}
+    return Meanwhile(owners, frozenset(others.values()), heirs, doubts)
 
 
 def begin(connection: Connection, prepared: Sequence[Prepared], terms: Terms) -> set[str]:
     """Before the calls that create these people. Returns whom to create: who is still ours, and is nobody there still;
-    others may have become somebody by a merge, or by whoever took over their lease."""
+    others may have become somebody, or somebody's, by a merge or with whoever took over their lease."""
     ours = leases.still_ours(connection, {each.user_id: each.claim.lease for each in prepared})
-    begun = ours - mirror.people(connection, ours)
+    begun = ours - mirror.people(connection, ours) - mirror.survivors(connection, list(ours)).keys()
     mirror.begin(
         connection,
         [
-            replace(mirroring.after(each, (), terms), version=mirroring.NO_VERSION, unsure=EVERYTHING)
+            replace(mirroring.after(each, (), terms), version=mirror.NO_VERSION, unsure=EVERYTHING)
             for each in prepared
             if each.user_id in begun
         ],
@@ -92,9 +118,7 @@ def _write(connection: Connection, lease: str, notes: Notes, terms: Terms) -> No
     strangers = _strangers(connection, notes, now)
     mirror.record(connection, notes.people, notes.renamed)
     mirror.touch(connection, notes.touched)
-    if notes.doubted:
-        pending.lock(connection, notes.doubted)
-        mirror.doubt(connection, notes.doubted)
+    mirror.doubt(connection, notes.doubted)
     mirror.withdraw(connection, notes.withdrawn)
     users.forget_cio_ids(connection, notes.deleted)
     attempts.add(connection, notes.log_rows, now)

@@ -36,7 +36,6 @@ BUSY_AGAIN_SECONDS = 1
 THREADS = 4
 _IDENTITY_LOCK = 0x63696F  # one advisory lock for every transaction that changes identities
 _MIGRATION_LOCK = 0x63696D
-_DEADLOCK = "40P01"
 _LET_GO_ON = 0.05
 
 
@@ -82,16 +81,20 @@ def only(
 
 def lock_order(connection: Connection, column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     """The order in which everyone locks several rows of a table; else two transactions wait for each other. It is that
-    of Python's `sorted`, which the order of a database is not, unless its collation says so."""
+    of Python's `sorted`, which the order of a database is not, unless its collation says so. Of the tables, `users`
+    come first, then `pending`, then `mirror`; before all of them `lock_identities`, where it is needed."""
     return sa.collate(column, "C") if connection.dialect.name == "postgresql" else column
 
 
-def lock(connection: Connection, column: sa.ColumnElement[str], values: Iterable[str]) -> None:
+def lock(
+    connection: Connection, column: sa.ColumnElement[str], values: Iterable[str], *, key_share: bool = False
+) -> None:
     """Locks the rows that have one of these texts in the column, to the end of the transaction: what is written of them
-    below, in any order, waits for nobody any more. On SQLite the whole store is locked."""
+    below, in any order, waits for nobody any more. With `key_share`, who only refers to them need not wait. On SQLite
+    the whole store is locked."""
     if connection.dialect.name == "postgresql":
         query = sa.select(column).where(column.in_(texts(connection))).order_by(lock_order(connection, column))
-        connection.execute(query.with_for_update(), {"texts": dumps(list(values))})
+        connection.execute(query.with_for_update(key_share=key_share), {"texts": dumps(list(values))})
 
 
 def chunks(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
@@ -191,9 +194,9 @@ class Database:
             try:
                 return fn(connection, *args, **kwargs)
             except sa.exc.OperationalError as error:
-                if getattr(error.orig, "sqlstate", None) != _DEADLOCK:
+                if not driver_errors.is_deadlock(error):
                     raise
-                # Another process appends the same repeats in another order. It was let go on, and does so first.
+                # Another process appends the same repeats in another order; it goes on now, and ends first.
                 time.sleep(_LET_GO_ON)
                 return fn(connection, *args, **kwargs)
 

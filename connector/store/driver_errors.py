@@ -11,6 +11,7 @@ from sqlalchemy.engine import Engine
 _SQLITE_AWAY = frozenset({3, 5, 6, 7, 8, 10, 13, 14, 15})
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: connections, resources, an operator, the system
 _POSTGRES_AWAY = frozenset({"08", "53", "57", "58"})
+_DEADLOCK = "40P01"
 _READ_ONLY = "25006"  # a server that was, or will be, the first of several
 
 
@@ -20,6 +21,15 @@ def refused_a_value(error: sa.exc.StatementError) -> bool:
         return True
     # PostgreSQL's limits (54: an index entry too long, a document too deep) come as operational errors too.
     return str(getattr(error.orig, "sqlstate", None) or "").startswith("54")
+
+
+def lost_to_another(error: sa.exc.DBAPIError) -> bool:
+    """True when another transaction was faster with the same key, or both waited for each other."""
+    return isinstance(error, sa.exc.IntegrityError) or is_deadlock(error)
+
+
+def is_deadlock(error: sa.exc.DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == _DEADLOCK
 
 
 def unreachable(error: BaseException) -> str | None:

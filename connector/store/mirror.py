@@ -18,7 +18,7 @@ from connector.store.schema import pending as pending_rows
 
 CHUNK = 1000
 _COLUMNS = tuple(column.name for column in mirror.columns)
-_NO_VERSION = -1  # that no user has; with each doubt it is lower
+NO_VERSION = -1  # that no user has, so there is more to send; with each doubt it is lower
 
 
 def record(connection: Connection, people: Sequence[Mirror], renamed: Collection[str] = ()) -> None:
@@ -49,27 +49,14 @@ def begin(connection: Connection, people: Sequence[Mirror]) -> None:
 
 
 def withdraw(connection: Connection, begun: Mapping[str, Mirror | None]) -> None:
-    """These, by user, are not there after all: they are what they were before, if anything."""
+    """These, by user, are not there after all: they are what they were before, if anything. Whoever a merge has given
+    such a person meanwhile keeps them: nobody heard of them, so they are made sure of."""
     ordered = sorted(begun)
-    gone = 0
     for start in range(0, len(ordered), CHUNK):
         chosen = database.among(connection, mirror.c.user_id, ordered[start : start + CHUNK])
-        gone += connection.execute(sa.delete(mirror).where(chosen, mirror.c.unsure == EVERYTHING)).rowcount
-    if gone < len(ordered):
-        _withdraw_inherited(connection, ordered)
+        connection.execute(sa.delete(mirror).where(chosen, mirror.c.unsure == EVERYTHING))
     if before := [each for each in begun.values() if each is not None]:
         begin(connection, before)
-
-
-def _withdraw_inherited(connection: Connection, user_ids: Sequence[str]) -> None:
-    """Whom a merge has given to a survivor meanwhile: with a person who never was, they could not be made any more."""
-    heirs = sorted(set(survivors(connection, user_ids).values()))
-    begun = sa.select(mirror.c.user_id, mirror.c.attributes).where(
-        database.among(connection, mirror.c.user_id, heirs), mirror.c.unsure == EVERYTHING
-    )
-    never = [user_id for user_id, attributes in connection.execute(begun) if not attributes]
-    if never:
-        connection.execute(sa.delete(mirror).where(database.among(connection, mirror.c.user_id, never)))
 
 
 def _count(connection: Connection, people: Sequence[Mirror]) -> None:
@@ -78,7 +65,7 @@ def _count(connection: Connection, people: Sequence[Mirror]) -> None:
     happened: Counter[tuple[guarded.What, datetime]] = Counter()
     happened.update(("delete", person.deleted_at) for person in people if person.deleted_at is not None)
     new = [each for each in people if each.release == "guard" and each.created_at == each.synced_at]
-    if new := [each for each in new if each.deleted_at is None and each.unsure != EVERYTHING]:
+    if new := [each for each in new if each.deleted_at is None and not each.was_never_heard_of]:
         sure = mirror.c.deleted_at.is_(None), mirror.c.unsure != EVERYTHING
         live = mirror.c.user_id.in_(database.texts(connection)), *sure
         chosen = sa.select(mirror.c.user_id).where(*live)
@@ -129,14 +116,14 @@ def doubt(connection: Connection, user_ids: Sequence[str]) -> None:
     Whoever has them in flight sees that by the version when they are recorded, and leaves it so."""
     for start in range(0, len(user_ids), CHUNK):
         chosen = database.among(connection, mirror.c.user_id, sorted(user_ids[start : start + CHUNK]))
-        lower = sa.case((mirror.c.version <= _NO_VERSION, mirror.c.version - 1), else_=_NO_VERSION - 1)
+        lower = sa.case((mirror.c.version <= NO_VERSION, mirror.c.version - 1), else_=NO_VERSION - 1)
         unknown = sa.update(mirror).where(chosen, mirror.c.deleted_at.is_(None))
         connection.execute(unknown.values(unsure=EVERYTHING, version=lower))
 
 
 def is_doubted(version: int) -> bool:
     """Whether that is the version of somebody who was doubted."""
-    return version < _NO_VERSION
+    return version < NO_VERSION
 
 
 class Looked(NamedTuple):
@@ -148,13 +135,13 @@ class Looked(NamedTuple):
     mapping_hash: str
     version: int
     left_at: datetime | None
-    before: int = 0
+    before: int
 
 
 def touch(connection: Connection, people: Sequence[Looked]) -> None:
     """Notes that nothing was due for them, so that the pass is content, unless they were doubted since."""
     if people:
-        is_as_it_was = sa.or_(mirror.c.version >= _NO_VERSION, mirror.c.version == sa.bindparam("before"))
+        is_as_it_was = sa.or_(mirror.c.version >= NO_VERSION, mirror.c.version == sa.bindparam("before"))
         connection.execute(
             sa.update(mirror)
             .where(mirror.c.user_id == sa.bindparam("of_user"), is_as_it_was)
@@ -248,9 +235,8 @@ def people(connection: Connection, user_ids: Collection[str]) -> set[str]:
     found: set[str] = set()
     for start in range(0, len(ordered), CHUNK):
         chosen = database.among(connection, mirror.c.user_id, ordered[start : start + CHUNK])
-        found.update(
-            connection.execute(sa.select(mirror.c.user_id).where(chosen, mirror.c.deleted_at.is_(None))).scalars()
-        )
+        live = sa.select(mirror.c.user_id).where(chosen, mirror.c.deleted_at.is_(None))
+        found.update(connection.execute(live).scalars())
     return found
 
 

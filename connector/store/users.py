@@ -91,12 +91,7 @@ def named_by(connection: Connection, user_ids: Iterable[str], kinds: Iterable[st
 def lock(connection: Connection, user_ids: Iterable[str]) -> None:
     """What is read of these users below is what they are until the end of the transaction, whatever plain SQL writes;
     before their pending rows are locked, because SQL asks in that order too. On SQLite the whole store is."""
-    if connection.dialect.name != "postgresql":
-        return
-    in_order = database.lock_order(connection, users.c.id)
-    for some in database.chunks(sorted(set(user_ids)), CHUNK):
-        chosen = sa.select(users.c.id).where(database.among(connection, users.c.id, some)).order_by(in_order)
-        connection.execute(chosen.with_for_update(key_share=True))  # who only refers to them need not wait
+    database.lock(connection, users.c.id, set(user_ids), key_share=True)
 
 
 def load(connection: Connection, user_ids: Sequence[str]) -> dict[str, User]:

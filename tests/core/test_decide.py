@@ -153,6 +153,16 @@ def test_who_has_another_customer_id_now_is_not_touched() -> None:
     assert decision == Decision("skip", "customer_id_changed", CustomerId("id", "42"))
 
 
+def test_whose_create_was_never_heard_of_is_made_under_the_id_it_went_out_with() -> None:
+    begun = mirror({}, unsure="*")
+    decision = decided(user(external_id="43"), sent=begun)
+
+    assert (verdict(decision), decision.customer_id) == (("update", "unsure"), ANN)
+    assert decided(user(external_id=".."), sent=begun) == Decision("skip", "customer_id_changed", ANN)
+    heard_of = mirror(SENT, unsure="*")
+    assert decided(user(external_id="43"), sent=heard_of) == Decision("skip", "customer_id_changed", ANN)
+
+
 def renaming(given_user: User, sent: Mirror, *, by: Settings | None = None, taken: bool = False) -> Decision:
     """The decision where the person's own id at Customer.io is known."""
     return decide.decide(Subject(given_user, VIP, sent, taken, cio_id="d9c1"), by or settings(), NOW)

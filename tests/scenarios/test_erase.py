@@ -195,7 +195,7 @@ async def test_a_worker_that_had_them_in_flight_writes_nothing_back(here: Databa
     await erased(here, settings)
     results = [Result(each, Delivered(), 1, each.parts) for each in prepared]
     terms = Terms(settings.mapping_hash(), timedelta(days=7), timedelta(minutes=10), now)
-    here.write(recording.record, [], results, terms)
+    recording.record(here, [], results, terms)
     assert traces(here) == []
 
 

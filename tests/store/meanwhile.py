@@ -50,13 +50,14 @@ class Other:
         self._threads = ThreadPoolExecutor(4)
         self._jobs: list[Future[Any]] = []
 
-    def begin(self, job: Callable[[], Any]) -> None:
+    def begin(self, job: Callable[[], Any]) -> Future[Any]:
         """Returns once it is over, or waits for a lock, as one more than before."""
         waiting = self._waiting()
         running = self._threads.submit(job)
         self._jobs.append(running)
         while not running.done() and self._waiting() <= waiting:
             time.sleep(0.002)
+        return running
 
     def results(self) -> list[Any]:
         """Of all that was begun, once it is over; the first error is raised."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from connector import errors
 from connector.commands import approve as approving
 from connector.store import approvals, revisions
 from connector.store.database import Database
 from tests.store.given import NOW, SETTINGS
+from tests.store.meanwhile import other
 
 HOLDS = {"holds": [{"what": "create", "reason": "max_creates", "count": 5, "allowed": 2}], "calls": 1}
-WAITS = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%revisions%'")
 
 
 def held(db: Database, hash_: str = "abcdef012345", counts: dict[str, Any] = HOLDS) -> int:
@@ -79,13 +77,9 @@ def test_it_counts_once_and_for_a_day(db: Database) -> None:
 def test_of_two_kinds_that_go_at_the_same_time_each_is_used(store_url: str, db: Database) -> None:
     kinds = [{"what": what, "reason": "max", "count": 5, "allowed": 0} for what in ("create", "delete")]
     assert db.write(approvals.approve, held(db, counts={"holds": kinds}), NOW)
-    other = Database(store_url)
-    with ThreadPoolExecutor(1) as threads:
-        with other.transaction() as connection:
+    with other(db, store_url) as process:
+        with process.db.transaction() as connection:
             approvals.used(connection, "abcdef012345", "create", 2)
-            using = threads.submit(db.write, approvals.used, "abcdef012345", "delete", 1)
-            while not using.done() and not other.read(lambda reading: reading.execute(WAITS).scalar_one()):
-                pass
-        using.result(20)
-    other.close()
+            process.begin(lambda: db.write(approvals.used, "abcdef012345", "delete", 1))
+        process.results()
     assert [db.read(approvals.counted, "abcdef012345", what, NOW) for what in ("create", "delete")] == [3, 4]

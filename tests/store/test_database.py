@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from connector import errors
 from connector.records import Identifier
-from connector.store import alone, database, schema, users
+from connector.store import alone, schema, users
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW
@@ -92,20 +92,6 @@ def test_a_read_sees_nothing_of_a_write_under_way(db: Database) -> None:
         users.add(connection, [given.user("U1")], [])
         assert db.read(users.count) == 0
     assert db.read(users.count) == 1
-
-
-IDS = ["01a2", "01J9", "Z", "a", "é", "01J9Z"]
-
-
-def test_rows_are_locked_in_the_order_that_python_has(db: Database) -> None:
-    given.have(db, *map(given.user, IDS))
-    of_users = schema.users.c.id
-
-    def ordered(connection: Connection) -> list[str]:
-        query = sa.select(of_users).order_by(database.lock_order(connection, of_users))
-        return list(connection.execute(query).scalars())
-
-    assert db.read(ordered) == sorted(IDS)
 
 
 def test_foreign_keys_are_enforced(db: Database) -> None:

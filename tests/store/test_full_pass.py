@@ -298,7 +298,7 @@ def test_who_is_being_looked_at_while_other_ids_are_approved_gets_theirs_too(db:
     looked_at = looked_at_by(db, other, "a")
     assert looked_at[0].decision.renamed is None
     approving.approve(db, other, hold.hash, None, NOW)
-    db.write(recording.record, looked_at, [], Terms(other.mapping_hash(), DAY, DAY, NOW))
+    recording.record(db, looked_at, [], Terms(other.mapping_hash(), DAY, DAY, NOW))
     assert [each.decision.renamed for each in looked_at_by(db, other, "b")] == [CustomerId("id", "cU1")]
 
 

@@ -174,7 +174,8 @@ async def test_what_a_process_with_an_older_file_dropped_is_made_again_after_a_w
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(indexing, "_ANEW", 0.0)
-    monkeypatch.setattr(indexing, "_LOOK", 0.01)
+    for rest in ("_LOOK", "_AGAIN"):
+        monkeypatch.setattr(indexing, rest, 0.01)
     settings = Settings(store=Store(indexed_attributes=["plan"]))
     stopping = asyncio.Event()
     task = asyncio.create_task(indexing.run(db, lambda: settings, lambda: False, stopping))

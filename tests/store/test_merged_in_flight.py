@@ -16,7 +16,7 @@ from connector.core.outcome import Delivered, Later, Refused, Stopped
 from connector.outbound import preparation, recording, results
 from connector.outbound.notes import Terms
 from connector.outbound.preparation import Prepared
-from connector.records import Identifier, IdentifierKind
+from connector.records import CustomerId, Identifier, IdentifierKind
 from connector.settings import Settings
 from connector.store import database, leases, merging, mirror, pending, schema, standing, users
 from connector.store.database import Database
@@ -82,7 +82,7 @@ def test_what_was_sent_of_a_user_who_was_merged_meanwhile_is_sent_anew_of_the_su
         came = [
             results.of_parts(each, (outcome,) * len(each.parts), 1, unheard=how != "delivered") for each in prepared
         ]
-        db.write(recording.record, [], came, TERMS)
+        recording.record(db, [], came, TERMS)
         assert ("Z", "w1") not in given.rows(db, schema.pending, "user_id", "lease"), "who was in the call with them"
     found = claimed(db, "w2", NOW + 2 * LEASE)
     assert mirrors(db)[0] == ("S", "l@x.co")
@@ -105,7 +105,7 @@ def test_who_was_deleted_while_they_were_merged_comes_back_whole(db: Database, h
         connection.execute(sa.update(schema.users).where(schema.users.c.id == "S").values(email="l@x.co", **out))
     if how != "killed":
         outcome = Delivered() if how == "delivered" else Later("timeout", "")
-        db.write(recording.record, [], [results.of_parts(prepared[0], (outcome,), 1, unheard=True)], TERMS)
+        recording.record(db, [], [results.of_parts(prepared[0], (outcome,), 1, unheard=True)], TERMS)
     db.write(pending.mark, ["S"], NOW, pending.CHANGED)
     (found,) = [each for each in claimed(db, "w2", NOW + 2 * LEASE) if each.user_id == "S"]
     assert (found.decision.verb, found.decision.reason) == ("update", "unsure")
@@ -114,15 +114,22 @@ def test_who_was_deleted_while_they_were_merged_comes_back_whole(db: Database, h
 
 
 @pytest.mark.parametrize("outcome", [Stopped("rate_limited", ""), Refused("refused", "", 400)])
-def test_a_create_that_came_to_nothing_is_not_left_with_the_survivor(db: Database, outcome: Stopped | Refused) -> None:
-    given.have(db, given.user("L", email="l@x.co", attributes={"plan": "a"}), given.user("S", external_id="42"))
+def test_whose_person_was_only_begun_before_the_merge_is_made_under_that_id(
+    db: Database, outcome: Stopped | Refused
+) -> None:
+    given.have(db, given.user("L", email="l@x.co", attributes={"plan": "a"}))
+    given.have(db, given.user("S", external_id="42", attributes={"plan": "a"}))
     db.write(pending.arrived, ["L"], NOW)
     prepared = claimed(db, "w1")
     assert db.write(recording.begin, prepared, TERMS) == {"L"}
     merge(db)
     assert mirrors(db) == [("S", "l@x.co")]
-    db.write(recording.record, [], [results.of_parts(prepared[0], (outcome,), 0)], TERMS)
-    assert mirrors(db) == []
+    recording.record(db, [], [results.of_parts(prepared[0], (outcome,), 0)], TERMS)
+    (found,) = [each for each in claimed(db, "w2") if each.user_id == "S"]
+    assert (found.decision.verb, found.decision.reason) == ("update", "unsure")
+    assert found.decision.customer_id == CustomerId("email", "l@x.co")
+    recording.record(db, [], [results.of_parts(found, (Delivered(),), 1)], TERMS)
+    assert mirrors(db, "unsure") == [("S", "l@x.co", "")]
 
 
 def test_a_create_that_was_taken_is_the_survivors_person(db: Database) -> None:
@@ -132,9 +139,48 @@ def test_a_create_that_was_taken_is_the_survivors_person(db: Database) -> None:
     db.write(recording.begin, prepared, TERMS)
     merge(db)
     came = results.of_parts(prepared[0], (Delivered(),), 1)
-    tally = db.write(recording.record, [], [came], TERMS)
+    tally = recording.record(db, [], [came], TERMS)
     assert (tally.created, dict(tally.skipped)) == (1, {})
     assert mirrors(db, "unsure") == [("S", "l@x.co", "*")]
+
+
+@pytest.mark.parametrize("after", ["merge", "doubt"])
+def test_a_create_that_is_recorded_as_doubtful_counts_for_the_guard(db: Database, after: str) -> None:
+    given.have(db, given.user("L", email="l@x.co", attributes={"plan": "a"}), given.user("S", external_id="42"))
+    db.write(pending.release, ["L"], "guard", NOW)
+    prepared = claimed(db, "w1")
+    db.write(recording.begin, prepared, TERMS)
+    if after == "merge":
+        merge(db)
+    else:
+        db.write(mirror.doubt, ["L"])
+    recording.record(db, [], [results.of_parts(prepared[0], (Delivered(),), 1)], TERMS)
+    assert given.rows(db, schema.mirror, "unsure") == ["*"]
+    assert given.rows(db, schema.guarded, "what", "count") == [("create", 1)]
+
+
+def test_who_has_the_survivor_in_flight_does_not_forget_what_was_sent_of_the_loser(db: Database, two: None) -> None:
+    db.write(pending.mark, ["L"], NOW, pending.CHANGED)
+    of_loser = claimed(db, "w1")
+    merge(db)
+    of_survivor = claimed(db, "w2")
+    assert decisions(of_survivor).keys() == {"S"}
+    recording.record(db, [], [results.of_parts(of_loser[0], (Delivered(),), 1)], TERMS)
+    came = results.of_parts(of_survivor[0], (Delivered(),) * len(of_survivor[0].parts), 1)
+    recording.record(db, [] if came.accepted else of_survivor, [came] if came.accepted else [], TERMS)
+    assert mirrors(db, "unsure") == [("S", "l@x.co", "*")]
+
+
+def test_a_user_who_was_merged_before_their_create_is_not_created(db: Database) -> None:
+    both = (
+        given.user("L", email="l@x.co", attributes={"plan": "a"}),
+        given.user("S", external_id="42", attributes={"plan": "a"}),
+    )
+    given.have(db, *both)
+    db.write(pending.arrived, ["L", "S"], NOW)
+    prepared = claimed(db, "w1")
+    merge(db)
+    assert db.write(recording.begin, prepared, TERMS) == {"S"}
 
 
 def test_who_became_somebody_by_a_merge_is_not_created_over_that_person(db: Database, two: None) -> None:
@@ -155,7 +201,7 @@ def test_a_worker_that_lost_its_lease_begins_nobody(db: Database) -> None:
         connection.execute(sa.update(schema.users).values(external_id="b", version=2))
     new = claimed(db, "w2", later)
     assert db.write(recording.begin, new, TERMS) == {"U"}
-    db.write(recording.record, [], [results.of_parts(new[0], (Delivered(),), 1)], TERMS)
+    recording.record(db, [], [results.of_parts(new[0], (Delivered(),), 1)], TERMS)
     assert db.write(recording.begin, old, TERMS) == set()
     assert mirrors(db, "unsure") == [("U", "b", "")]
 
@@ -165,17 +211,17 @@ def test_a_doubt_about_somebody_in_flight_outlives_their_record(db: Database, tw
     prepared = claimed(db, "w1")
     assert decisions(prepared) == {"L": ("update", "changed")}
     db.write(mirror.doubt, ["L"])
-    db.write(recording.record, [], [results.of_parts(prepared[0], (Delivered(),), 1)], TERMS)
+    recording.record(db, [], [results.of_parts(prepared[0], (Delivered(),), 1)], TERMS)
     assert mirrors(db, "unsure") == [("L", "l@x.co", "*")]
     db.write(pending.mark, ["L"], NOW, pending.CHANGED)
     again = claimed(db, "w2")
     assert decisions(again) == {"L": ("update", "unsure")}
     db.write(mirror.doubt, ["L"])
-    db.write(recording.record, [], [results.of_parts(again[0], (Delivered(),), 1)], TERMS)
+    recording.record(db, [], [results.of_parts(again[0], (Delivered(),), 1)], TERMS)
     assert mirrors(db, "unsure") == [("L", "l@x.co", "*")], "doubted once more meanwhile"
     db.write(pending.mark, ["L"], NOW, pending.CHANGED)
     at_last = claimed(db, "w3")
-    db.write(recording.record, [], [results.of_parts(at_last[0], (Delivered(),), 1)], TERMS)
+    recording.record(db, [], [results.of_parts(at_last[0], (Delivered(),), 1)], TERMS)
     assert mirrors(db, "unsure", "version") == [("L", "l@x.co", "", 1)]
 
 
@@ -186,7 +232,7 @@ def test_a_doubt_about_somebody_who_is_looked_at_is_found_by_the_next_pass(db: D
     prepared = claimed(db, "w1")
     assert decisions(prepared) == {"L": ("skip", "unchanged")}
     db.write(mirror.doubt, ["L"])
-    db.write(recording.record, prepared, [], TERMS)
+    recording.record(db, prepared, [], TERMS)
     found = db.read(lambda connection: [each.user_id for each in standing.differing(connection, SETTINGS, NOW)])
     assert "L" in found
 
@@ -222,7 +268,7 @@ def test_the_events_of_who_was_created_and_merged_meanwhile_were_sent(db: Databa
     told.tell(db, message("identify", "i3", user="1", traits={"email": "ann@b.co"}), settings=WITH_EVENTS)
     came = results.of_parts(created, (Delivered(),), 1)
     went = results.OfEvents(sent=tuple(each.event_id for each in created.agenda.outgoing))
-    db.write(recording.record, [], [replace(came, events=went)], TERMS)
+    recording.record(db, [], [replace(came, events=went)], TERMS)
     assert given.rows(db, schema.events, "outbound", "reason") == [("sent", None)]
     assert mirrors(db) == [(user_of(db, "external_id", "1"), "ann@b.co")]
 
@@ -242,5 +288,5 @@ def test_events_that_a_merge_brought_in_flight_are_not_skipped_for_what_was_miss
     prepared = prepared_with_events(db)
     assert [each.decision.reason for each in prepared] == ["no_email"]
     told.tell(db, message("identify", "i3", user="1", traits={"email": "ann@b.co"}), settings=WITH_EVENTS)
-    db.write(recording.record, prepared, [], TERMS)
+    recording.record(db, prepared, [], TERMS)
     assert given.rows(db, schema.events, "outbound", "reason") == [("due", None), ("due", None)]

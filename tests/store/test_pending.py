@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from connector.store import backlog, leases, pending, schema, users
+from connector.store import backlog, leases, merging, mirror, pending, schema, users
 from connector.store.database import Database
 from connector.store.leases import Failure, Wait
 from connector.store.pending import AT_ONCE, CHANGED, FULL_PASS
@@ -630,6 +630,8 @@ ORDERED: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
     (leases.give_back, ("a", NOW, ["01J9", "01a2"])),
     (pending.lock, (["01J9", "01a2"],)),
     (users.lock, (["01J9", "01a2"],)),
+    (mirror.lock, (["01J9", "01a2"],)),
+    (merging.merge, ({"01a2": "01J9"}, NOW)),
     (partial(backlog.replay, reason=None, user_ids=None, since=None), (NOW,)),
 ]
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 
 import pytest
-import sqlalchemy as sa
 
 from connector.store import runs, schema
 from connector.store.database import Database
 from tests.store import given
 from tests.store.given import NOW
+from tests.store.meanwhile import other
 
 MINUTE = timedelta(minutes=1)
 
@@ -73,18 +72,13 @@ def test_a_pass_for_some_users_answers_nothing(db: Database) -> None:
 def test_what_is_asked_again_is_not_answered_by_a_pass_that_begins_before_it_is_committed(
     store_url: str, db: Database
 ) -> None:
-    other = Database(store_url)
     db.write(runs.ask, NOW)
-    waits = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%runs%'")
-    with ThreadPoolExecutor(1) as threads:
-        with other.transaction() as asking:
+    with other(db, store_url) as process:
+        with process.db.transaction() as asking:
             runs.ask(asking, NOW)
-            begins = threads.submit(db.write, runs.begin, "a", NOW)
-            while not begins.done() and not other.read(lambda reading: reading.execute(waits).scalar_one()):
-                pass
+            begins = process.begin(lambda: db.write(runs.begin, "a", NOW))
             has_begun = begins.done()
-        assert begins.result(20)
-    other.close()
+        assert process.results() == [True]
     db.write(runs.finish, "a", "done", {}, NOW)
     assert db.read(runs.asked, NOW) == has_begun, "what begins afterwards has seen what the asker wrote"
 

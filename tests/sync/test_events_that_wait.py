@@ -220,7 +220,7 @@ async def test_events_that_went_to_another_users_person_are_not_said_to_be_sent(
     sent = tuple(each.event_id for each in prepared.agenda.outgoing)
     result = Result(prepared, Delivered(), 1, prepared.parts, events=OfEvents(sent=sent))
     terms = Terms(settings.mapping_hash(), settings.retry.give_up_after, settings.events.wait, now)
-    tally = way.db.write(recording.record, [], [result], terms)
+    tally = recording.record(way.db, [], [result], terms)
     assert (tally.events, tally.events_parked) == (0, {"customer_id_taken": 1})
     assert way.outbound() == [("parked", "customer_id_taken")]
 

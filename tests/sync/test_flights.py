@@ -22,10 +22,11 @@ from connector.outbound.gate import Gate
 from connector.outbound.throttle import Throttle
 from connector.outbound.worker import Worker
 from connector.settings import Settings
-from connector.store import leases, pending, schema
+from connector.store import leases, mirror, pending, schema
 from connector.store.database import Database
 from tests.places import Give, Place
 from tests.store import given
+from tests.store.meanwhile import before, other
 from tests.sync.servers import served
 
 Answer = Callable[[web.Request, list[dict[str, Any]]], Awaitable[web.Response]]
@@ -341,3 +342,37 @@ async def test_an_outage_is_known_until_the_gate_says_so(db: Database, place: Pl
                 flying.send(await flying.begin(await flying.take(10)))
                 flying.send_rest()
     assert (known, flying.knows_of_an_outage, gate.closed is None) == ([True], False, False)
+
+
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
+async def test_whose_id_another_worker_begins_at_the_same_moment_is_left_to_the_next_claim(
+    store_url: str, db: Database, place: Place, give: Give
+) -> None:
+    created: list[str] = []
+
+    async def answer(_request: web.Request, batch: list[dict[str, Any]]) -> web.Response:
+        created.extend(each["identifiers"]["id"] for each in batch)
+        return web.json_response({})
+
+    async with users_due(3, db, place, give, answer) as (settings, client):
+        given.have(db, given.user("another"))
+        with other(db, store_url) as process:
+            faster = given.person("another", customer_id="u1")
+            with before(db, "INSERT INTO mirror", lambda: process.db.write(mirror.begin, [faster])):
+                tally = await Worker(db, app.now).work_off(settings, client)
+    assert (tally.created, dict(tally.skipped)) == (2, {"customer_id_taken": 1})
+    assert sorted(created) == ["u0", "u2"]
+
+
+@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
+async def test_what_keeps_everybody_from_being_begun_is_said(db: Database, place: Place, give: Give) -> None:
+    async def answer(_request: web.Request, _batch: list[dict[str, Any]]) -> web.Response:
+        return web.json_response({})
+
+    async with users_due(2, db, place, give, answer) as (settings, client):
+        with db.transaction() as connection:
+            refuses = "CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no more''; END'"
+            connection.execute(sa.text(refuses))
+            connection.execute(sa.text("CREATE TRIGGER refuses BEFORE INSERT ON mirror EXECUTE FUNCTION refuses()"))
+        with pytest.raises(sa.exc.DBAPIError, match="no more"):
+            await Worker(db, app.now).work_off(settings, client)

@@ -45,7 +45,7 @@ class Notes:
 class Meanwhile:
     """What others have done since these calls went out. `owners` says by customer id whose person that is by now;
     `others` are those who aren't who it was sent for. `heirs` are by merged user the survivors who have their person by
-    now. `doubts` are the versions of those who were doubted."""
+    now. `doubts` are the versions of those who were doubted, and of the heirs."""
 
     owners: Mapping[str, str] = field(default_factory=dict)
     others: frozenset[str] = frozenset()

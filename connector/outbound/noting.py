@@ -193,7 +193,7 @@ def _accepted(notes: Notes, result: Result, person: Mirror, meanwhile: Meanwhile
     a merge, and of who was doubted since they were looked at, nothing is sure."""
     user_id, sent = person.user_id, result.prepared.subject.mirror
     if (heir := meanwhile.heirs.get(user_id)) is not None:
-        lower = meanwhile.doubts.get(heir, mirror.NO_VERSION) - 1  # or who has them in flight would not see it
+        lower = meanwhile.doubts[heir] - 1  # or who has them in flight would not see it
         person = replace(person, user_id=heir, deleted_at=None, left_at=None, version=lower, unsure=EVERYTHING)
     elif user_id in meanwhile.doubts and (sent is None or sent.version != meanwhile.doubts[user_id]):
         person = replace(person, version=meanwhile.doubts[user_id], unsure=EVERYTHING)

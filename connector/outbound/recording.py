@@ -84,7 +84,9 @@ def _meanwhile(connection: Connection, results: Sequence[Result]) -> Meanwhile:
     others = {user_id: owners[name] for user_id, name in names if owners.get(name, user_id) != user_id}
     merged = mirror.survivors(connection, list(others))
     heirs = {user_id: owner for user_id, owner in others.items() if merged.get(user_id) == owner}
-    doubts = {user_id: version for _, user_id, version in there if mirror.is_doubted(version)}
+    # The heirs too: they may have been in the same call.
+    doubts = dict.fromkeys(heirs.values(), mirror.NO_VERSION - 1)
+    doubts |= {user_id: version for _, user_id, version in there if mirror.is_doubted(version)}
     return Meanwhile(owners, frozenset(others.values()), heirs, doubts)
 
 

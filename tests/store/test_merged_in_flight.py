@@ -159,15 +159,21 @@ def test_a_create_that_is_recorded_as_doubtful_counts_for_the_guard(db: Database
     assert given.rows(db, schema.guarded, "what", "count") == [("create", 1)]
 
 
-def test_who_has_the_survivor_in_flight_does_not_forget_what_was_sent_of_the_loser(db: Database, two: None) -> None:
+@pytest.mark.parametrize("calls", [1, 2])
+def test_who_has_the_survivor_in_flight_does_not_forget_what_was_sent_of_the_loser(
+    db: Database, two: None, calls: int
+) -> None:
     db.write(pending.mark, ["L"], NOW, pending.CHANGED)
     of_loser = claimed(db, "w1")
     merge(db)
+    is_known_so = {"external_id": None, "email": "l@x.co", "attributes": {"plan": "team"}}
+    with db.transaction() as connection:
+        connection.execute(sa.update(schema.users).where(schema.users.c.id == "S").values(**is_known_so))
     of_survivor = claimed(db, "w2")
-    assert decisions(of_survivor).keys() == {"S"}
-    recording.record(db, [], [results.of_parts(of_loser[0], (Delivered(),), 1)], TERMS)
-    came = results.of_parts(of_survivor[0], (Delivered(),) * len(of_survivor[0].parts), 1)
-    recording.record(db, [] if came.accepted else of_survivor, [came] if came.accepted else [], TERMS)
+    assert decisions(of_survivor) == {"S": ("update", "changed")}
+    came = [results.of_parts(each, (Delivered(),) * len(each.parts), 1) for each in (*of_loser, *of_survivor)]
+    for some in [came] if calls == 1 else [came[:1], came[1:]]:
+        recording.record(db, [], some, TERMS)
     assert mirrors(db, "unsure") == [("S", "l@x.co", "*")]
 
 

@@ -341,7 +341,7 @@ def test_who_leaves_is_found_by_the_index_when_nobody_is_to(db: Database, plan: 
 
 
 def test_a_touch_finds_its_row_by_the_key(db: Database, plan: Plan) -> None:
-    found = plan(mirror.touch, [mirror.Looked("U10001", "1", "hash", 1, None)])
+    found = plan(mirror.touch, [mirror.Looked("U10001", "1", "hash", 1, None, 1)])
     assert primary_key(db, "mirror") in found
 
 

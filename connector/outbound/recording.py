@@ -91,9 +91,12 @@ def _meanwhile(connection: Connection, results: Sequence[Result]) -> Meanwhile:
 
 
 def begin(connection: Connection, prepared: Sequence[Prepared], terms: Terms) -> set[str]:
-    """Before the calls that create these people. Returns whom to create: who is still ours, and is nobody there still;
-    others may have become somebody, or somebody's, by a merge or with whoever took over their lease."""
-    ours = leases.still_ours(connection, {each.user_id: each.claim.lease for each in prepared})
+    """Before the calls that create these people, of one claim as a rule. Returns whom to create: who is still ours, and
+    is nobody there still. Others may have become somebody by a merge, or with whoever took over their lease."""
+    tokens = {each.user_id: each.claim.lease for each in prepared}
+    ours = set(tokens)
+    if not leases.all_ours(connection, prepared[0].claim.lease, list(tokens)):
+        ours = leases.still_ours(connection, tokens)
     begun = ours - mirror.people(connection, ours) - mirror.survivors(connection, list(ours)).keys()
     mirror.begin(
         connection,

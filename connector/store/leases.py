@@ -130,6 +130,15 @@ def still_ours(connection: Connection, leases: Mapping[str, str]) -> set[str]:
     return found
 
 
+def all_ours(connection: Connection, lease: str, user_ids: Sequence[str]) -> bool:
+    """Whether all of these users are, by that one lease; locked then as by `still_ours`, which takes longer to say who.
+    So is whoever of them is ours, if not all are."""
+    chosen = pending.c.user_id.in_(database.texts(connection)), pending.c.lease == lease
+    ours = sa.select(pending.c.user_id).where(*chosen).order_by(database.lock_order(connection, pending.c.user_id))
+    number = sa.select(sa.func.count()).select_from(ours.with_for_update().subquery())
+    return connection.execute(number, {"texts": database.dumps(user_ids)}).scalar_one() == len(user_ids)
+
+
 def changed(connection: Connection, user_ids: Collection[str]) -> set[str]:
     """Those of claimed users who changed in flight: they are due again as soon as they are finished."""
     found: set[str] = set()

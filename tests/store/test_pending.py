@@ -77,6 +77,15 @@ def test_a_lease_hides_its_users_until_it_runs_out(db: Database) -> None:
     assert db.write(leases.still_ours, {"U1": "b", "U2": "b"}) == {"U1", "U2"}
 
 
+def test_whether_all_are_ours_is_said_at_once(db: Database) -> None:
+    mark(db, "U1", "U2", "U3")
+    assert claim(db, "a") == ["U1", "U2", "U3"]
+    assert db.write(leases.all_ours, "a", ["U1", "U3"])
+    assert not db.write(leases.all_ours, "b", ["U1"])
+    db.write(leases.give_back, "a", NOW, ["U3"])
+    assert not db.write(leases.all_ours, "a", ["U1", "U3"])
+
+
 def test_who_is_finished_leaves_the_backlog(db: Database) -> None:
     mark(db, "U1", "U2")
     claim(db, "a")
@@ -625,6 +634,7 @@ def test_giving_back_and_marking_do_not_wait_for_each_other(store_url: str, db: 
 
 ORDERED: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
     (leases.still_ours, ({"01J9": "a", "01a2": "a"},)),
+    (leases.all_ours, ("a", ["01J9", "01a2"])),
     (leases.renew, ("a", NOW, LATER)),
     (leases.give_back, ("a", NOW)),
     (leases.give_back, ("a", NOW, ["01J9", "01a2"])),

@@ -153,4 +153,4 @@ def with_the_settings(
         else:
             released = db.write(_release_some, hold.what, sorted(only), settings.sent_hash(), now)
         found.holds.remove(hold)
-        _log.info("let_go", reason="with_the_settings", what=hold.what, hash=hold.hash, users=released)
+        _log.info("let_go", reason="approved_with_the_settings", what=hold.what, hash=hold.hash, users=released)

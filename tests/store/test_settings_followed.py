@@ -183,19 +183,12 @@ def test_an_edit_that_is_held_is_among_what_is_held(db: Database, file: Path) ->
 
 
 def test_what_is_approved_with_the_settings_is_no_alarm_in_the_pass_that_lets_it_go(db: Database, file: Path) -> None:
-    stored(db)
-    file.write_text(PRO)
-    settled(file, db)
-    file.write_text(ALL)
-    held_edit = settled(file, db).held
-    assert held_edit is not None
-    approving.approve(db, held_edit.wanted, held_edit.hash, None, NOW)
-    wanted = settings_file.load(file)
+    wanted = approved_edit(db, file)
     with capture_logs() as logged:
         found = full_pass.run(db, wanted, lambda: NOW)
         assert found is not None
         outbound_approving.with_the_settings(db, wanted, found, NOW)
-    assert [line["event"] for line in logged] == ["let_go"]
+    assert [(line["event"], line["reason"]) for line in logged] == [("let_go", "approved_with_the_settings")]
     assert [run["state"] for run in db.read(runs.last, 1)] == ["done"]
 
 

@@ -47,10 +47,10 @@ class Meanwhile:
     `others` are those who aren't who it was sent for. `heirs` are by merged user the survivors who have their person by
     now. `doubts` are the versions of those who were doubted, and of the heirs."""
 
-    owners: Mapping[str, str] = field(default_factory=dict)
-    others: frozenset[str] = frozenset()
-    heirs: Mapping[str, str] = field(default_factory=dict)
-    doubts: Mapping[str, int] = field(default_factory=dict)
+    owners: Mapping[str, str]
+    others: frozenset[str]
+    heirs: Mapping[str, str]
+    doubts: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -36,7 +35,7 @@ BUSY_AGAIN_SECONDS = 1
 THREADS = 4
 _IDENTITY_LOCK = 0x63696F  # one advisory lock for every transaction that changes identities
 _MIGRATION_LOCK = 0x63696D
-_LET_GO_ON = 0.05
+_ALONE = sa.text("LOCK TABLE inbox IN SHARE ROW EXCLUSIVE MODE")
 
 
 def insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
@@ -196,9 +195,10 @@ class Database:
             except sa.exc.OperationalError as error:
                 if not driver_errors.is_deadlock(error):
                     raise
-                # Another process appends the same repeats in another order; it goes on now, and ends first.
-                time.sleep(_LET_GO_ON)
-                return fn(connection, *args, **kwargs)
+        # Another process appends the same repeats in another order. Alone, after who is at it, nobody is waited for.
+        with self.transaction() as connection:
+            connection.execute(_ALONE)
+            return fn(connection, *args, **kwargs)
 
     async def on_thread(self, fn: Callable[[], T]) -> T:
         """Any blocking function that opens its own transactions, on a database thread."""

@@ -219,24 +219,20 @@ def owners(connection: Connection, customer_ids: Iterable[str]) -> dict[str, str
 
 def there(connection: Connection, customer_ids: Iterable[str]) -> list[tuple[str, str, int]]:
     """Of these customer ids, those that somebody's live mirror has: with that user, and the mirror's version."""
-    wanted = list(customer_ids)
     found: list[tuple[str, str, int]] = []
-    for start in range(0, len(wanted), CHUNK):
-        named = database.among(connection, mirror.c.customer_id, wanted[start : start + CHUNK])
-        chosen = sa.and_(named, mirror.c.deleted_at.is_(None))
-        query = sa.select(mirror.c.customer_id, mirror.c.user_id, mirror.c.version).where(chosen)
+    for some in database.chunks(list(customer_ids), CHUNK):
+        chosen = database.among(connection, mirror.c.customer_id, some), mirror.c.deleted_at.is_(None)
+        query = sa.select(mirror.c.customer_id, mirror.c.user_id, mirror.c.version).where(*chosen)
         found.extend((customer_id, user_id, version) for customer_id, user_id, version in connection.execute(query))
     return found
 
 
 def people(connection: Connection, user_ids: Collection[str]) -> set[str]:
     """Those of these users who are somebody at Customer.io, or may be."""
-    ordered = sorted(user_ids)
     found: set[str] = set()
-    for start in range(0, len(ordered), CHUNK):
-        chosen = database.among(connection, mirror.c.user_id, ordered[start : start + CHUNK])
-        live = sa.select(mirror.c.user_id).where(chosen, mirror.c.deleted_at.is_(None))
-        found.update(connection.execute(live).scalars())
+    for some in database.chunks(sorted(user_ids), CHUNK):
+        chosen = database.among(connection, mirror.c.user_id, some), mirror.c.deleted_at.is_(None)
+        found.update(connection.execute(sa.select(mirror.c.user_id).where(*chosen)).scalars())
     return found
 
 

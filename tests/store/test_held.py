@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from connector.core import guard
 from connector.outbound import full_pass, holding
@@ -18,6 +16,7 @@ from connector.store.database import Database
 from connector.store.held import CREATE
 from tests.store import given
 from tests.store.given import NOW
+from tests.store.meanwhile import before, other
 
 HASH = "settings"
 
@@ -161,16 +160,13 @@ def test_whom_a_pass_entered_before_it_was_stopped_is_on_the_list_of_the_next(db
 @pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
 def test_a_hold_that_is_approved_while_a_pass_counts_it_anew_stops_no_pass(store_url: str, db: Database) -> None:
     first = held_by_a_pass(db, "U1", "U2")
-    other = Database(store_url)
+    with other(db, store_url) as process:
 
-    def approved(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
-        if statement.startswith("UPDATE holds"):
-            other.write(held.take_off, CREATE, ["U1", "U2"])
+        def approved() -> None:
+            process.db.write(held.take_off, CREATE, ["U1", "U2"])
 
-    sa.event.listen(db.writer, "before_cursor_execute", approved)
-    assert held_by_a_pass(db, "U1", "U2") == first
-    sa.event.remove(db.writer, "before_cursor_execute", approved)
-    other.close()
+        with before(db, "UPDATE holds", approved):
+            assert held_by_a_pass(db, "U1", "U2") == first
     assert db.read(held.current) == []
 
 

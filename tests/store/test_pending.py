@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from connector.store import backlog, leases, merging, mirror, pending, schema, users
+from connector.store import backlog, leases, pending, schema
 from connector.store.database import Database
 from connector.store.leases import Failure, Wait
 from connector.store.pending import AT_ONCE, CHANGED, FULL_PASS
 from tests.store import given
 from tests.store.given import NOW
+from tests.store.meanwhile import before, other
 
 SECOND = timedelta(seconds=1)
 LEASE = timedelta(seconds=60)
@@ -333,16 +333,16 @@ def test_a_mark_that_meets_a_finish_under_way_is_not_lost(store_url: str, db: Da
     """Whichever comes first: the finish sees the change, or the change makes a new row."""
     mark(db, "U1")
     claim(db, "a")
-    other = Database(store_url)
+    another = Database(store_url)
 
     def marked() -> None:
-        other.write(pending.mark, ["U1"], LATER, CHANGED)
+        another.write(pending.mark, ["U1"], LATER, CHANGED)
 
     def finished() -> None:
         db.write(leases.finish, "a", ["U1"], LATER)
 
     given.at_once([marked, finished])
-    other.close()
+    another.close()
     assert rows(db, "user_id", "lease") == [("U1", None)]
     assert claim(db, "b", LATER) == ["U1"]
 
@@ -575,19 +575,10 @@ def test_whose_lease_ran_out_while_somebody_marked_them_is_not_taken_without_a_w
     given.sent(db, given.person("U1"), given.person("U2"))
     mark(db, "U1", "U2")
     claim(db, "a")
-    other = Database(store_url)
-    with other.transaction() as marking:
+    with other(db, store_url) as process, process.db.transaction() as marking:
         pending.mark(marking, ["U1"], NOW + LEASE, CHANGED)
-
-        def let_go(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
-            if statement.startswith("WITH due AS"):
-                marking.commit()
-
-        sa.event.listen(db.writer, "before_cursor_execute", let_go)
-        assert claim(db, "b", NOW + LEASE) == ["U2"]
-        sa.event.remove(db.writer, "before_cursor_execute", let_go)
-        assert not marking.in_transaction()
-    other.close()
+        with before(db, "WITH due AS", marking.commit):
+            assert claim(db, "b", NOW + LEASE) == ["U2"]
     assert claim(db, "c", NOW + LEASE) == ["U1"]
     assert given.rows(db, schema.mirror, "user_id", "unsure") == [("U1", "*"), ("U2", "*")]
 
@@ -601,11 +592,11 @@ def test_a_lease_that_ran_out_waits_for_nobody_who_has_locked_whom_its_user_was_
     mark(db, "S", at=LATER + LEASE)
     mark(db, "L", "U1")
     claim(db, "a")
-    other = Database(store_url)
-    with other.transaction() as marking:
+    another = Database(store_url)
+    with another.transaction() as marking:
         pending.mark(marking, ["S"], LATER + LEASE, FULL_PASS)
         assert claim(db, "b", NOW + LEASE) == ["U1"]
-    other.close()
+    another.close()
     assert given.rows(db, schema.mirror, "user_id", "unsure") == [("S", ""), ("U1", "*")]
     assert claim(db, "c", NOW + LEASE) == ["L"]
     assert given.rows(db, schema.mirror, "user_id", "unsure") == [("S", "*"), ("U1", "*")]
@@ -615,11 +606,11 @@ def test_giving_back_and_marking_do_not_wait_for_each_other(store_url: str, db: 
     """Whoever locks several rows does so in one order."""
     names = [f"W{number:03}" for number in range(300)]
     given.have(db, *(given.user(each) for each in reversed(names)))
-    other = Database(store_url)
+    another = Database(store_url)
 
     def marked() -> None:
         for _ in range(10):
-            other.write(pending.mark, names, NOW, CHANGED)
+            another.write(pending.mark, names, NOW, CHANGED)
 
     def given_back() -> None:
         for number in range(10):
@@ -628,37 +619,5 @@ def test_giving_back_and_marking_do_not_wait_for_each_other(store_url: str, db: 
             db.write(leases.give_back, f"L{number}", NOW)
 
     given.at_once([marked, given_back])
-    other.close()
+    another.close()
     assert len(rows(db)) == 300
-
-
-ORDERED: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
-    (leases.still_ours, ({"01J9": "a", "01a2": "a"},)),
-    (leases.all_ours, ("a", ["01J9", "01a2"])),
-    (leases.renew, ("a", NOW, LATER)),
-    (leases.give_back, ("a", NOW)),
-    (leases.give_back, ("a", NOW, ["01J9", "01a2"])),
-    (pending.lock, (["01J9", "01a2"],)),
-    (users.lock, (["01J9", "01a2"],)),
-    (mirror.lock, (["01J9", "01a2"],)),
-    (merging.merge, ({"01a2": "01J9"}, NOW)),
-    (partial(backlog.replay, reason=None, user_ids=None, since=None), (NOW,)),
-]
-
-
-@pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)  # SQLite has one writer at a time
-@pytest.mark.parametrize(("fn", "arguments"), ORDERED)
-def test_rows_are_locked_in_an_order_that_is_no_matter_of_the_database(
-    db: Database, fn: Callable[..., Any], arguments: tuple[Any, ...]
-) -> None:
-    locking: list[str] = []
-
-    def noted(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
-        if "FOR UPDATE" in statement or "FOR NO KEY UPDATE" in statement:
-            locking.append(statement)
-
-    sa.event.listen(db.writer, "before_cursor_execute", noted)
-    db.write(fn, *arguments)
-    sa.event.remove(db.writer, "before_cursor_execute", noted)
-    assert locking
-    assert all('COLLATE "C"' in each for each in locking)

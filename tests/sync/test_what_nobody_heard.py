@@ -26,6 +26,8 @@ from tests.sync.clock import Clock
 from tests.sync.servers import served
 from tests.sync.test_flights import client_for
 
+DELETING = '[people.delete]\nenabled = true\nblind = true\ngrace = "1h"'
+
 
 class Customerio:
     """People by id, as a batch makes them; answers 500 after having applied it, as long as it is told to."""
@@ -138,36 +140,33 @@ async def test_a_person_whose_delete_was_applied_unheard_and_who_comes_back_is_t
     db: Database, place: Place, give: Give, clock: Clock
 ) -> None:
     async with customerio() as (api, url):
-        deleting = '[people.delete]\nenabled = true\nblind = true\ngrace = "1h"'
-        settings = settings_for(place, url, deleting)
-        give(settings, user(1))
-        await syncing.sync(db, settings, clock)
-        give(settings, user(1, plan="free"))
-        await syncing.sync(db, settings, clock)
-        clock.move(hours=2)
-        api.fails = 3
-        await syncing.sync(db, settings, clock)
-        assert api.people == {}
+        settings = settings_for(place, url, DELETING)
+        await deleted_unheard(api, db, settings, give, clock)
         give(settings, user(1))
         clock.move(hours=2)
         await syncing.sync(db, settings, clock)
     assert api.people["u1"]["seq"] == 1
 
 
+async def deleted_unheard(api: Customerio, db: Database, settings: Settings, give: Give, clock: Clock) -> None:
+    """u1, who has left; the clock stands where the delete was applied."""
+    give(settings, user(1))
+    await syncing.sync(db, settings, clock)
+    give(settings, user(1, plan="free"))
+    await syncing.sync(db, settings, clock)
+    clock.move(hours=2)
+    api.fails = 3
+    await syncing.sync(db, settings, clock)
+    assert api.people == {}
+
+
 async def test_who_comes_back_after_a_delete_that_nobody_heard_of_is_opted_out_by_a_late_word_from_before(
     db: Database, place: Place, give: Give, clock: Clock
 ) -> None:
     async with customerio() as (api, url):
-        settings = settings_for(place, url, '[people.delete]\nenabled = true\nblind = true\ngrace = "1h"')
-        give(settings, user(1))
-        await syncing.sync(db, settings, clock)
-        give(settings, user(1, plan="free"))
-        await syncing.sync(db, settings, clock)
-        clock.move(hours=2)
+        settings = settings_for(place, url, DELETING)
+        await deleted_unheard(api, db, settings, give, clock)
         said_at = int(clock.now.timestamp())
-        api.fails = 3
-        await syncing.sync(db, settings, clock)
-        assert api.people == {}
         give(settings, user(1))
         clock.move(hours=2)
         await syncing.sync(db, settings, clock)
@@ -183,8 +182,7 @@ async def test_a_person_whose_create_was_applied_unheard_is_known_as_one(
     db: Database, place: Place, give: Give, clock: Clock
 ) -> None:
     async with customerio() as (api, url):
-        deleting = '[people.delete]\nenabled = true\nblind = true\ngrace = "1h"'
-        settings = settings_for(place, url, deleting)
+        settings = settings_for(place, url, DELETING)
         give(settings, user(1))
         api.fails = 3
         await syncing.sync(db, settings, clock)
@@ -286,7 +284,7 @@ async def test_a_create_whose_worker_ended_in_the_call_is_nobodys_orphan(
 ) -> None:
     clock = Clock()
     async with customerio() as (api, url):
-        settings = settings_for(place, url, '[people.delete]\nenabled = true\nblind = true\ngrace = "1h"')
+        settings = settings_for(place, url, DELETING)
         give(settings, user(2, note="never meant"))
         full_pass.run(db, settings, clock)
         api.fails = 1000

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from connector import app, errors
 from connector.commands import sync as syncing
@@ -15,6 +14,7 @@ from connector.store import schema, workspace
 from connector.store.database import Database
 from tests.places import API_KEY, SITE_ID, Give, Place, Sandbox
 from tests.store import given
+from tests.store.meanwhile import before, other
 
 PEOPLE = {"people": 'segments = ["All"]', "segments": '"All" = { everyone = true }'}
 
@@ -58,16 +58,11 @@ async def test_a_store_that_sent_nobody_yet_takes_the_workspace_it_meets(
 
 @pytest.mark.parametrize("store_kind", ["postgresql"], indirect=True)
 def test_of_two_workers_that_meet_a_new_store_at_once_each_hears_whose_it_is(store_url: str, db: Database) -> None:
-    other = Database(store_url)
+    def faster() -> None:
+        process.db.write(workspace.claim, "1")
 
-    def faster(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
-        if statement.startswith("INSERT INTO workspace"):
-            other.write(workspace.claim, "1")
-
-    sa.event.listen(db.writer, "before_cursor_execute", faster)
-    assert db.write(workspace.claim, "1") == "1"
-    sa.event.remove(db.writer, "before_cursor_execute", faster)
-    other.close()
+    with other(db, store_url) as process, before(db, "INSERT INTO workspace", faster):
+        assert db.write(workspace.claim, "1") == "1"
     assert given.rows(db, schema.workspace, "environment_id") == ["1"]
 
 
